@@ -1,0 +1,92 @@
+"""What a backend is: the mapping of one container onto one cloud's run of it.
+
+Backends know Docker's container document and the cloud's API, nothing of HTTP or the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from control_plane.model import Container, Execution, Image
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the platform can do, with the reason for each no. `docs/compatibility.md` is made from it."""
+
+    name: str
+    title: str
+    max_run_seconds: int
+    refused_options: dict[str, str] = field(default_factory=dict)
+    """Docker option (`HostConfig.Privileged`) → why it cannot be served."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How an execution stands in the cloud's own records."""
+
+    finished: bool
+    exit_code: int | None = None
+    """From the task's last attempt where the platform has it."""
+    error: str = ""
+    """The platform's text when it failed without an exit code (image not pullable, quota, …)."""
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line from the platform's log archive."""
+
+    at: datetime
+    stream: str
+    """`stdout` or `stderr`."""
+    text: bytes
+    insert_id: str
+
+
+class Backend(Protocol):
+    """One container platform."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def check(self, container: Container) -> list[str]:
+        """Refuses at create what cannot be served (raises InvalidParameter or NotServed, naming the option and the way out).
+
+        Returns warnings for `docker create`'s `Warnings`.
+        """
+        ...
+
+    async def run(self, container: Container, image: Image, agent_token: str, *, agentless: bool = False) -> Execution:
+        """Starts an execution and returns as soon as the cloud accepted it. Idempotent for (container, state.run).
+
+        `agentless` runs the user's own command without the agent: the way out when no agent ever connected.
+        """
+        ...
+
+    async def outcome(self, execution: Execution) -> RunOutcome:
+        """Reads how an execution ended (one or two cloud calls; never on a Docker read path)."""
+        ...
+
+    async def cancel(self, execution: Execution) -> None:
+        """Stops an execution whose agent cannot be reached. A finished or unknown one is no error."""
+        ...
+
+    async def remove(self, container: Container) -> None:
+        """Frees what was made for this container only. Repeatable."""
+        ...
+
+    def logs(
+        self, container: Container, *, since: datetime | None, until: datetime | None, tail: int | None, follow: bool
+    ) -> AsyncIterator[LogLine]:
+        """The archive's lines in order, stdout and stderr told apart. `follow` ends when the execution has ended and its tail is in."""
+        ...
+
+    async def sweep(self, known: set[str]) -> int:
+        """Removes cloud resources labelled ours whose container is not in `known`, and idle templates. Returns how many."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,222 @@
+"""The documents kept in the store, one class per entity.
+
+Names follow Docker's words; times are RFC 3339 strings with nanoseconds in UTC (Docker's own form,
+`0001-01-01T00:00:00Z` for "never"). The Docker-facing parts (`config`, `host_config`, …) are kept as
+Docker's JSON, already validated and filled with moby's defaults at create, so that inspect gives them back unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ZERO_TIME = "0001-01-01T00:00:00Z"
+
+ContainerStatus = Literal["created", "starting", "running", "paused", "restarting", "removing", "exited", "dead"]
+"""`starting` is ours: the run was asked for and has not reported; Docker clients are shown `created` or `exited`."""
+
+
+class Entity(BaseModel):
+    """A stored document. Instances are values: change by `model_copy(update=…)` and compare-and-set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Health(Entity):
+    """Docker's `State.Health`."""
+
+    status: Literal["starting", "healthy", "unhealthy"] = "starting"
+    failing_streak: int = 0
+    log: list[dict[str, Any]] = Field(default_factory=list)
+    """The last five probe results, Docker's shape: Start, End, ExitCode, Output."""
+
+
+class RunState(Entity):
+    """What we know of the container's process."""
+
+    status: ContainerStatus = "created"
+    run: int = 0
+    """Number of the last run asked for; 0 before the first start."""
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started_at: str = ZERO_TIME
+    finished_at: str = ZERO_TIME
+    health: Health | None = None
+    stop_requested: bool = False
+    """A stop or kill came from the API: restart policies do not apply to this exit."""
+
+
+class Execution(Entity):
+    """The cloud run that holds the container's agent (or, agentless, its command)."""
+
+    name: str
+    """The cloud's full resource name."""
+    job: str
+    first_run: int
+    """The container's run number that this execution was made for; a lingering agent serves later runs in it."""
+    agentless: bool = False
+    created_at: str
+
+
+class AgentLink(Entity):
+    """Last known link of the container's agent."""
+
+    boot: str
+    """Random id of the agent process; another boot means another file system."""
+    gateway: str
+    connected: bool
+
+
+class Lease(Entity):
+    """An operation under way. A crash leaves it behind; the reconciler finishes or reverts it after `expires_at`."""
+
+    operation: Literal["start", "remove"]
+    owner: str
+    expires_at: float
+    """Unix seconds."""
+
+
+class Mount(Entity):
+    """One entry of Docker's `Mounts`, resolved at create."""
+
+    type: Literal["bind", "volume", "tmpfs"]
+    name: str = ""
+    """Volume name."""
+    source: str = ""
+    """The client's path for binds; our mountpoint text for volumes."""
+    destination: str
+    read_only: bool = False
+    copy_up: bool = False
+    propagation: str = ""
+    mode: str = ""
+    tmpfs_options: str = ""
+    subpath: str = ""
+    create_source: bool = True
+    """Binds by -v create a missing source directory, `--mount type=bind` refuses it."""
+
+
+class Container(Entity):
+    """A Docker container."""
+
+    id: str
+    tenant: str
+    name: str
+    created_at: str
+    image: str
+    """The reference as the user gave it."""
+    image_id: str
+    """`sha256:…` of the image's config."""
+    config: dict[str, Any]
+    host_config: dict[str, Any]
+    networking: dict[str, Any] = Field(default_factory=dict)
+    """Docker's `NetworkSettings.Networks`: endpoint settings by network name."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    mounts: list[Mount] = Field(default_factory=list)
+    backend: str
+    gateway: str
+    """The relay's URL this container's agent and streams meet at."""
+    state: RunState = RunState()
+    execution: Execution | None = None
+    agent: AgentLink | None = None
+    lease: Lease | None = None
+    staged: list[StagedArchive] = Field(default_factory=list)
+    """Files copied in while no agent was there, applied in order before the next start."""
+    restart_count: int = 0
+
+
+class StagedArchive(Entity):
+    """A tar put into a container that has no agent yet; its bytes are in the blob store."""
+
+    blob: str
+    path: str
+    size: int
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class Name(Entity):
+    """Holds a container's name for a tenant: created if absent, so names are unique."""
+
+    container: str
+
+
+class ExecSession(Entity):
+    """A Docker exec instance."""
+
+    id: str
+    tenant: str
+    container: str
+    config: dict[str, Any]
+    """The exec create body: Cmd, Env, User, WorkingDir, Tty, AttachStdin, …"""
+    status: Literal["created", "running", "exited"] = "created"
+    pid: int = 0
+    exit_code: int | None = None
+    can_remove: bool = False
+    created_at: str
+
+
+class Image(Entity):
+    """An image a tenant has pulled or loaded; layers and config live in our registry."""
+
+    id: str
+    """`sha256:…` of the config blob."""
+    tenant: str
+    created_at: str
+    """When it was built (from its config), not when it came here."""
+    tags: list[str] = Field(default_factory=list)
+    """Familiar references: `busybox:latest`, `ghcr.io/a/b:1`."""
+    repo_digests: list[str] = Field(default_factory=list)
+    """`busybox@sha256:…` (the manifest digest at its source)."""
+    repository: str
+    """Where it is kept in our registry: `host/project/repo/path`, without tag."""
+    manifest_digest: str
+    """Digest of its manifest in our registry."""
+    agent_digest: str | None = None
+    """Digest of the derived manifest with the agent layer, when one was made (injection `image_layer`)."""
+    architecture: str = "amd64"
+    os: str = "linux"
+    config: dict[str, Any]
+    """The OCI image config document, whole."""
+    layers: list[dict[str, Any]] = Field(default_factory=list)
+    """The manifest's layer descriptors."""
+    size: int = 0
+    """Unpacked size in bytes where known, else the sum of the layers."""
+
+
+class Volume(Entity):
+    """A Docker volume."""
+
+    name: str
+    tenant: str
+    created_at: str
+    driver: str = "local"
+    labels: dict[str, str] = Field(default_factory=dict)
+    options: dict[str, str] = Field(default_factory=dict)
+    anonymous: bool = False
+
+
+class Network(Entity):
+    """A Docker network: a record in this release."""
+
+    id: str
+    name: str
+    tenant: str
+    created_at: str
+    body: dict[str, Any]
+    """Driver, IPAM, Labels, Options, Internal, … as Docker shows them."""
+
+
+class Event(Entity):
+    """One line of `docker events`."""
+
+    tenant: str
+    type: str
+    action: str
+    actor: str
+    attributes: dict[str, str]
+    time_nano: int
+
+
+Container.model_rebuild()

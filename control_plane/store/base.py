@@ -1,0 +1,74 @@
+"""The store: documents with compare-and-set, the only state the control plane has.
+
+One contract for SQLite, Firestore and Cosmos, checked by `tests/contract`. Bodies are plain JSON objects; the
+repositories in `services/` turn them into `model` classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+Collection = Literal[
+    "containers", "names", "execs", "images", "networks", "volumes", "tenants", "tokens", "gateways", "events"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A stored document as read: `revision` is opaque and changes with every write."""
+
+    collection: Collection
+    tenant: str
+    key: str
+    revision: str
+    body: Mapping[str, Any]
+
+
+class AlreadyExists(Exception):
+    """`create` found the key taken."""
+
+
+class RevisionConflict(Exception):
+    """The document was changed or deleted since it was read."""
+
+
+class StoreFull(Exception):
+    """The store cannot take more (disk full, quota). The message is fit for users."""
+
+
+class Store(Protocol):
+    """Compare-and-set document store. Keys are unique per (collection, tenant)."""
+
+    async def get(self, collection: Collection, tenant: str, key: str) -> Document | None: ...
+
+    async def find(self, collection: Collection, tenant: str, prefix: str, limit: int = 2) -> list[Document]:
+        """Documents whose key starts with `prefix`, in key order (Docker's id prefixes)."""
+        ...
+
+    async def list(self, collection: Collection, tenant: str | None = None) -> list[Document]:
+        """All documents of a tenant (of all tenants with None), in key order."""
+        ...
+
+    async def create(self, collection: Collection, tenant: str, key: str, body: Mapping[str, Any]) -> Document:
+        """Raises AlreadyExists."""
+        ...
+
+    async def replace(self, document: Document, body: Mapping[str, Any]) -> Document:
+        """Writes if `document.revision` is still current; raises RevisionConflict."""
+        ...
+
+    async def delete(self, document: Document) -> None:
+        """Deletes if `document.revision` is still current; raises RevisionConflict."""
+        ...
+
+    def watch(self, collection: Collection, tenant: str, key: str | None = None) -> AsyncIterator[Document | None]:
+        """Yields soon after each change of the document (or of any in the collection when `key` is None).
+
+        A None means "something changed, read again" (the form for collections and deletions). Changes may be
+        coalesced; the first item comes at once, so that a watcher never misses the change before it subscribed.
+        """
+        ...
+
+    async def close(self) -> None: ...
