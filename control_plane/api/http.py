@@ -13,7 +13,7 @@ from starlette.responses import Response
 from control_plane.errors import DockerError, InvalidParameter
 
 if TYPE_CHECKING:
-    from control_plane.services.container_of_services import Services
+    from control_plane.services.bundle import Services
 
 M = TypeVar("M", bound=BaseModel)
 
