@@ -1,0 +1,57 @@
+# Every target works alone on a fresh machine: each begins with what it needs.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+AGENT := agent_gateway/agent/dist/sockerless-agent-linux-amd64
+AGENT_SOURCES := $(wildcard agent_gateway/agent/*.go agent_gateway/agent/*/*.go agent_gateway/agent/go.mod agent_gateway/agent/build.sh)
+
+.PHONY: setup demo test check bench up format docs clean
+
+setup: $(VENV)/.installed $(AGENT)
+
+$(VENV)/.installed: pyproject.toml requirements.lock .ci/system_packages
+	.ci/system_packages
+	test -x $(PY) || python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check uv
+	$(VENV)/bin/uv pip install --quiet --python $(PY) --requirement requirements.lock
+	$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps --editable .
+	$(PY) -m compileall -q $(VENV)/lib control_plane agent_gateway local_cloud
+	touch $@
+
+$(AGENT): $(AGENT_SOURCES) | $(VENV)/.installed
+	PATH="$(abspath $(VENV))/bin:$$PATH" agent_gateway/agent/build.sh
+
+demo: setup
+	$(PY) -m tests.e2e.demo
+
+test: setup
+	$(PY) -m pytest
+
+check: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(PY) -m control_plane.compatibility --check
+	$(PY) -m control_plane.backends.cloud_run.docs --check
+	cd agent_gateway/agent && PATH="$(abspath $(VENV))/bin:$$PATH" GOPROXY=off go vet ./...
+
+format:
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+docs: setup
+	$(PY) -m control_plane.compatibility
+	$(PY) -m control_plane.backends.cloud_run.docs
+
+bench: setup
+	$(PY) -m tests.bench
+
+up: setup
+	$(VENV)/bin/sockerless up
+
+requirements.lock: pyproject.toml
+	$(VENV)/bin/uv pip compile --quiet --no-annotate --no-header --no-emit-index-url --python-version 3.11 --extra gcp --extra local --group dev --output-file $@ pyproject.toml
+
+clean:
+	rm -rf $(VENV) agent_gateway/agent/dist
