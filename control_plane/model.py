@@ -47,6 +47,8 @@ class RunState(Entity):
     health: Health | None = None
     stop_requested: bool = False
     """A stop or kill came from the API: restart policies do not apply to this exit."""
+    restart_delay: float = 0.0
+    """Seconds of backoff before the last restart by policy; doubles while runs are short."""
 
 
 class Execution(Entity):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from control_plane.model import Container, Execution, Image
+from control_plane.model import Container, Execution, Image, Mount
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,19 @@ class LogLine:
     stream: str
     """`stdout` or `stderr`."""
     text: bytes
+    """As the process wrote it, with its newline; without one where the process had not ended the line."""
     insert_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformMount:
+    """Where the platform mounts what a bind or volume of the container is taken from (the launch spec's `mounts`)."""
+
+    source: str
+    """`/.sockerless/volumes/<n>`: the distinct platform volumes in order of first use in `container.mounts`."""
+    subpath: str
+    """Below `source`, without leading or trailing slash; empty for the whole of it."""
+    mount: Mount
 
 
 class Backend(Protocol):
@@ -60,10 +72,27 @@ class Backend(Protocol):
         """
         ...
 
-    async def run(self, container: Container, image: Image, agent_token: str, *, agentless: bool = False) -> Execution:
+    def platform_mounts(self, container: Container) -> list[PlatformMount]:
+        """One entry per bind and volume of `container.mounts`, in their order (tmpfs mounts are the agent's alone).
+
+        A bind's platform volume is the bind rule it falls under, a named volume is its own. Pure; raises as `check` does.
+        """
+        ...
+
+    async def run(
+        self,
+        container: Container,
+        image: Image,
+        agent_token: str,
+        *,
+        agentless: bool = False,
+        recovering: bool = False,
+    ) -> Execution:
         """Starts an execution and returns as soon as the cloud accepted it. Idempotent for (container, state.run).
 
         `agentless` runs the user's own command without the agent: the way out when no agent ever connected.
+        `recovering` says that a process that is gone may have asked for this run already: its execution is looked for
+        first (a cloud read that the plain start is spared).
         """
         ...
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
+from control_plane.errors import Conflict
 from control_plane.model import Container, Volume
+
+
+class AgentUnreachable(Conflict):
+    """409: no agent of the container is connected (and none redialled within the wait)."""
 
 
 class Stream(Protocol):
@@ -34,11 +39,11 @@ class Agents(Protocol):
     """Reaches containers' agents through their gateway's relay."""
 
     async def open(self, container: Container, kind: str, params: Mapping[str, Any]) -> Stream:
-        """Opens a stream. Raises Conflict when no agent is connected (after a short wait for a redial)."""
+        """Opens a stream. Raises AgentUnreachable when no agent is connected (after a short wait for a redial)."""
         ...
 
     async def call(self, container: Container, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """One request over the link. Raises DockerError with the agent's status and text."""
+        """One request over the link. Raises AgentUnreachable, or DockerError with the agent's status and text."""
         ...
 
 

@@ -1,0 +1,141 @@
+"""Cloud Logging entries as lines of a container's output. Pure: filters in, LogLines out."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+from urllib.parse import quote
+
+from control_plane.backends.base import LogLine
+
+EXECUTION_LABEL = "run.googleapis.com/execution_name"
+ERROR_SEVERITY = 500
+"""`google.logging.type.LogSeverity.ERROR`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Whose output is read: one execution of one job (short names)."""
+
+    job: str
+    execution: str
+
+
+def log_names(project: str, log_id: str) -> list[str]:
+    """The logs read: the platform's stdout and stderr, and `log_id` where the operator routes output elsewhere.
+
+    Without this restriction audit and system entries of the same resource come along.
+    """
+    ids = ["run.googleapis.com/stdout", "run.googleapis.com/stderr"]
+    if log_id:
+        ids.append(log_id)
+    return [f"projects/{project}/logs/{quote(name, safe='')}" for name in ids]
+
+
+def entries_filter(
+    project: str, log_id: str, sources: Iterable[Source], since: datetime | None, until: datetime | None
+) -> str:
+    """A Cloud Logging filter for the output of `sources` within `since` ≤ timestamp ≤ `until`."""
+    wanted = sorted(set(sources), key=lambda source: (source.job, source.execution))
+    terms = [
+        'resource.type="cloud_run_job"',
+        f"resource.labels.job_name=({_any(sorted({source.job for source in wanted}))})",
+        f'labels."{EXECUTION_LABEL}"=({_any(source.execution for source in wanted)})',
+        f"logName=({_any(log_names(project, log_id))})",
+    ]
+    if since is not None:
+        terms.append(f'timestamp>="{rfc3339(since)}"')
+    if until is not None:
+        terms.append(f'timestamp<="{rfc3339(until)}"')
+    return " AND ".join(terms)
+
+
+def rfc3339(at: datetime) -> str:
+    """A filter's time, in UTC with microseconds."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def execution_of(entry: Any) -> str:
+    """The short execution name an entry belongs to; empty when it carries none."""
+    return str(entry.labels[EXECUTION_LABEL]) if EXECUTION_LABEL in entry.labels else ""
+
+
+def time_of(entry: Any) -> datetime:
+    """When the line was written (as the platform stamped it), to the microsecond."""
+    at = entry.timestamp
+    return datetime.fromtimestamp(at.seconds, UTC).replace(microsecond=at.nanos // 1000)
+
+
+def line_of(entry: Any) -> LogLine:
+    """One entry (the protobuf form of `LogEntry`: proto-plus would cost ten times as much) as what the process wrote."""
+    return LogLine(
+        at=time_of(entry),
+        stream=stream_of(entry.log_name, int(entry.severity)),
+        text=text_of(entry),
+        insert_id=entry.insert_id,
+    )
+
+
+def stream_of(log_name: str, severity: int) -> Literal["stdout", "stderr"]:
+    """By the log's name; by severity where the name does not tell (the operator's own log)."""
+    last = log_name.rsplit("/", 1)[-1].lower().rsplit("%2f", 1)[-1]
+    if last == "stdout":
+        return "stdout"
+    if last == "stderr":
+        return "stderr"
+    return "stderr" if severity >= ERROR_SEVERITY else "stdout"
+
+
+def text_of(entry: Any) -> bytes:
+    """The bytes of one line.
+
+    The agent writes `{"message", "sockerless": {"run", "partial"}, "base64"?}`: the line without its newline, `base64`
+    in place of `message` where it is not UTF-8, `partial` where the process had not ended the line. Output of a
+    container without agent is the platform's own `textPayload`; where the platform took a line for JSON its text
+    is gone and the object is written out again.
+    """
+    kind = entry.WhichOneof("payload")
+    if kind == "text_payload":
+        return str(entry.text_payload).encode() + b"\n"
+    if kind != "json_payload":
+        return b"\n"
+    fields = entry.json_payload.fields
+    if "sockerless" in fields and fields["sockerless"].HasField("struct_value"):
+        text = _message_bytes(fields)
+        return text if is_partial(entry) else text + b"\n"
+    if set(fields) == {"message"} and fields["message"].HasField("string_value"):
+        return str(fields["message"].string_value).encode() + b"\n"
+    return json.dumps(_plain(entry.json_payload), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def is_partial(entry: Any) -> bool:
+    """Whether the next entry of the same stream goes on with this one's line."""
+    if entry.WhichOneof("payload") != "json_payload" or "sockerless" not in entry.json_payload.fields:
+        return False
+    ours = entry.json_payload.fields["sockerless"].struct_value.fields
+    return "partial" in ours and bool(ours["partial"].bool_value)
+
+
+def _message_bytes(fields: Any) -> bytes:
+    if "base64" in fields and fields["base64"].HasField("string_value"):
+        encoded = str(fields["base64"].string_value)
+        try:
+            return base64.b64decode(encoded, validate=True)
+        except binascii.Error:
+            return encoded.encode()
+    return str(fields["message"].string_value).encode() if "message" in fields else b""
+
+
+def _plain(struct: Any) -> dict[str, Any]:
+    from google.protobuf import json_format
+
+    return dict(json_format.MessageToDict(struct))
+
+
+def _any(values: Iterable[str]) -> str:
+    return " OR ".join(json.dumps(value) for value in values)

@@ -1,0 +1,115 @@
+"""Reads a container's output from Cloud Logging: the archive, when no agent is there to ask."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from control_plane.backends.base import LogLine
+from control_plane.backends.gcp import log_entries
+from control_plane.backends.gcp.calls import call
+from control_plane.backends.gcp.clients import Clients
+from control_plane.backends.gcp.log_entries import Source
+from control_plane.backends.gcp.quota import MinuteQuota
+
+PAGE = 1000
+"""Entries a page; the service's own upper bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries in the order asked for, and whether more are there."""
+
+    entries: list[Any]
+    next_token: str
+
+
+class LogReader:
+    """Lists entries, within the project's quota of list calls (60 a minute for all readers together)."""
+
+    def __init__(self, clients: Clients, project: str, *, log_id: str = "", reads_per_minute: int = 60) -> None:
+        self._clients = clients
+        self.project = project
+        self.log_id = log_id
+        self.quota = MinuteQuota("Cloud Logging read requests per minute", reads_per_minute)
+
+    @property
+    def clients(self) -> Clients:
+        return self._clients
+
+    async def page(
+        self,
+        sources: list[Source],
+        *,
+        since: datetime | None,
+        until: datetime | None = None,
+        newest_first: bool = False,
+        size: int = PAGE,
+        token: str = "",
+    ) -> Page:
+        """One list call. Raises CloudError, or Unavailable when too many readers wait."""
+        from google.cloud.logging_v2.types import ListLogEntriesRequest, ListLogEntriesResponse
+
+        request = ListLogEntriesRequest(
+            resource_names=[f"projects/{self.project}"],
+            filter=log_entries.entries_filter(self.project, self.log_id, sources, since, until),
+            order_by="timestamp desc" if newest_first else "timestamp asc",
+            page_size=size,
+            page_token=token,
+        )
+
+        async def attempt(timeout: float) -> Any:
+            client = await self._clients.logging()
+            await self.quota.turn()
+            pager = await client.list_log_entries(request=request, timeout=timeout, retry=None)
+            return await anext(aiter(pager.pages))
+
+        answer = ListLogEntriesResponse.pb(await call("reading the log archive", attempt, total=90.0, each=20.0))
+        return Page(list(answer.entries), answer.next_page_token)
+
+    async def entries(
+        self, source: Source, *, since: datetime | None, until: datetime | None
+    ) -> AsyncIterator[Any]:
+        """All entries in time order, page by page."""
+        token = ""
+        while True:
+            page = await self.page([source], since=since, until=until, token=token)
+            for entry in page.entries:
+                yield entry
+            token = page.next_token
+            if not token:
+                return
+
+    async def last_lines(
+        self, source: Source, lines: int, *, since: datetime | None, until: datetime | None
+    ) -> list[Any]:
+        """The entries of the last `lines` lines in time order. A line may be several entries (partial ones)."""
+        newest: list[Any] = []
+        complete = 0
+        token = ""
+        while lines > 0:
+            size = min(PAGE, max(2 * (lines - complete), 16))
+            page = await self.page([source], since=since, until=until, newest_first=True, size=size, token=token)
+            for entry in page.entries:
+                if not log_entries.is_partial(entry) or not newest:
+                    complete += 1
+                if complete > lines:
+                    return newest[::-1]
+                newest.append(entry)
+            token = page.next_token
+            if not token:
+                break
+        return newest[::-1]
+
+    async def lines(
+        self, source: Source, *, since: datetime | None, until: datetime | None, tail: int | None
+    ) -> AsyncIterator[tuple[Any, LogLine]]:
+        """Entries with their lines, in time order."""
+        if tail is not None and tail >= 0:
+            for entry in await self.last_lines(source, tail, since=since, until=until):
+                yield entry, log_entries.line_of(entry)
+            return
+        async for entry in self.entries(source, since=since, until=until):
+            yield entry, log_entries.line_of(entry)

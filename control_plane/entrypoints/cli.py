@@ -1,0 +1,80 @@
+"""The `sockerless` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from control_plane.version import VERSION
+
+app = typer.Typer(
+    name="sockerless",
+    help="A DOCKER_HOST with no Docker daemon behind it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[Path | None, typer.Option("--data", help="State directory.", show_default=False)]
+
+
+@app.command()
+def up(
+    listen: Annotated[
+        list[str] | None,
+        typer.Option("--listen", help="unix://PATH or tcp://127.0.0.1:PORT; may be repeated.", show_default=False),
+    ] = None,
+    data: Data = None,
+    backend: Annotated[str | None, typer.Option("--backend", help="Backend of containers that name none.")] = None,
+    registry_mirror: Annotated[
+        list[str] | None, typer.Option("--registry-mirror", help="Mirror of docker.io (URL); may be repeated.")
+    ] = None,
+    insecure_registry: Annotated[
+        list[str] | None,
+        typer.Option("--insecure-registry", help="Registry (CIDR or HOST) without TLS; may be repeated."),
+    ] = None,
+) -> None:
+    """Run an endpoint on this machine: control plane, gateway and a local cloud in one process."""
+    from control_plane.entrypoints import embedded
+
+    given = {
+        "listen": listen,
+        "data": data,
+        "backend": backend,
+        "registry_mirror": registry_mirror,
+        "insecure_registry": insecure_registry,
+    }
+    raise typer.Exit(embedded.up({name: value for name, value in given.items() if value}))
+
+
+@app.command()
+def down(data: Data = None) -> None:
+    """End the local cloud of a state directory and every container in it (containers outlive `up`)."""
+    from control_plane.entrypoints import embedded
+
+    raise typer.Exit(embedded.down(data))
+
+
+@app.command()
+def doctor(data: Data = None) -> None:
+    """Tell what is missing on this machine, and how to get it."""
+    from control_plane.entrypoints import doctor as examination
+
+    raise typer.Exit(examination.run(data))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"sockerless {VERSION}")
+
+
+def main() -> None:
+    """Entry point of the `sockerless` script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

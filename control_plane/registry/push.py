@@ -1,0 +1,204 @@
+"""Our registry: where pulled and loaded images are kept (Artifact Registry, or the local cloud's stand-in).
+
+An image of `docker.io/library/busybox` pulled by tenant `t` is kept in `<host>/<prefix>/t/docker.io/library/busybox`
+and named by digest only. Repositories are per tenant; the registry deduplicates the blobs underneath.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from urllib.parse import quote, urlsplit
+
+from control_plane.registry.base import ANONYMOUS, Credentials, RegistryError
+from control_plane.registry.endpoints import Endpoint, RegistryPolicy
+from control_plane.registry.manifest import Descriptor, sha256
+from control_plane.registry.reference import Reference
+from control_plane.registry.session import Session
+from control_plane.registry.transport import Transport
+
+_PATH_LIMIT = 200
+_PIECE = 1024 * 1024
+_SESSIONS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """Where our registry is, and how we authorise there.
+
+    `url` is `https://europe-docker.pkg.dev` or `http://127.0.0.1:5000`; `prefix` is the path under it
+    (`project/repository` in Artifact Registry). `access_token` yields a fresh token per call (Artifact Registry takes
+    a Google access token as a bearer token); otherwise `username` and `password` answer its challenges.
+    """
+
+    url: str
+    prefix: str
+    access_token: Callable[[], Awaitable[str]] | None = None
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+class StorageRegistry:
+    """ImageRegistry over the distribution protocol."""
+
+    def __init__(self, settings: RegistrySettings) -> None:
+        parts = urlsplit(settings.url)
+        self._settings = settings
+        self._host = parts.netloc
+        insecure = parts.scheme == "http"
+        self._endpoint = Endpoint(settings.url.rstrip("/"), insecure=insecure)
+        # The operator named this one registry: redirects to its storage may be plain when it is.
+        policy = RegistryPolicy(insecure=[self._host] if insecure else [])
+        self._transport = Transport(policy.insecure, trust_env=not insecure)
+        self._sessions: dict[str, Session] = {}
+        self._uploads: dict[tuple[str, str], asyncio.Lock] = {}
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    def repository(self, tenant: str, reference: Reference) -> str:
+        path = "/".join(_component(part) for part in (tenant, *reference.name.split("/")))
+        if len(path) > _PATH_LIMIT:
+            path = f"{path[: _PATH_LIMIT - 65].rstrip('._-/')}/{hashlib.sha256(path.encode()).hexdigest()}"
+        return f"{self._host}/{self._settings.prefix.strip('/')}/{path}"
+
+    async def _session(self, repository: str) -> Session:
+        host, _, path = repository.partition("/")
+        if host != self._host:
+            raise RegistryError(f"{repository} is not in this registry")
+        token = self._settings.access_token
+        if token is None and (session := self._sessions.get(path)) is not None:
+            return session
+        credentials = Credentials(self._settings.username, self._settings.password)
+        if token is None:
+            credentials = credentials if credentials.username else ANONYMOUS
+        session = Session(self._transport, self._endpoint, path, credentials, "pull,push,delete")
+        if token is not None:
+            session.bearer(await token())
+            return session
+        if len(self._sessions) >= _SESSIONS:
+            self._sessions.clear()
+        self._sessions[path] = session
+        return session
+
+    async def has_blob(self, repository: str, digest: str) -> bool:
+        session = await self._session(repository)
+        async with session.request("HEAD", session.url(f"blobs/{digest}")) as response:
+            if response.status_code in {200, 404}:
+                return response.status_code == 200
+            raise await session.refuse(response)
+
+    async def mount_blob(self, repository: str, digest: str, source: str) -> bool:
+        session = await self._session(repository)
+        origin = quote(source.partition("/")[2], safe="")
+        url = session.url(f"blobs/uploads/?mount={quote(digest, safe='')}&from={origin}")
+        async with session.request("POST", url, headers={"Content-Length": "0"}) as response:
+            if response.status_code == 201:
+                return True
+            if response.status_code == 202:
+                # The registry opened an upload instead; it is not needed.
+                await self._cancel(session, session.location(response))
+            return False
+
+    async def put_blob(self, repository: str, digest: str, content: AsyncIterator[bytes]) -> None:
+        lock = self._uploads.setdefault((repository, digest), asyncio.Lock())
+        try:
+            async with lock:
+                if await self.has_blob(repository, digest):
+                    await _drain(content)
+                    return
+                await self._upload(await self._session(repository), digest, content)
+        finally:
+            if not lock.locked():
+                self._uploads.pop((repository, digest), None)
+
+    async def _upload(self, session: Session, digest: str, content: AsyncIterator[bytes]) -> None:
+        location = await self._begin(session)
+        headers = {"Content-Type": "application/octet-stream"}
+        try:
+            async with session.request("PATCH", location, headers=headers, content=_pieces(content)) as response:
+                if response.status_code not in {202, 204}:
+                    raise await session.refuse(response)
+                location = session.location(response)
+            await self._finish(session, location, digest, b"")
+        except BaseException:
+            # Also when the pull is cancelled: a broken upload must not stay behind.
+            await asyncio.shield(self._cancel(session, location))
+            raise
+
+    async def _begin(self, session: Session) -> str:
+        url = session.url("blobs/uploads/")
+        async with session.request("POST", url, headers={"Content-Length": "0"}) as response:
+            if response.status_code != 202:
+                raise await session.refuse(response)
+            return session.location(response)
+
+    async def _finish(self, session: Session, location: str, digest: str, data: bytes) -> None:
+        url = f"{location}{'&' if '?' in location else '?'}digest={quote(digest, safe='')}"
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(data))}
+        async with session.request("PUT", url, headers=headers, content=data) as response:
+            if response.status_code not in {201, 204}:
+                raise await session.refuse(response)
+
+    async def _cancel(self, session: Session, location: str) -> None:
+        try:
+            async with session.request("DELETE", location):
+                pass
+        except RegistryError:
+            # The registry drops abandoned uploads by itself.
+            return
+
+    async def put_bytes(self, repository: str, data: bytes) -> str:
+        session = await self._session(repository)
+        digest = sha256(data)
+        if not await self.has_blob(repository, digest):
+            await self._finish(session, await self._begin(session), digest, data)
+        return digest
+
+    async def put_manifest(self, repository: str, manifest: bytes, media_type: str) -> str:
+        session = await self._session(repository)
+        digest = sha256(manifest)
+        url = session.url(f"manifests/{digest}")
+        async with session.request("PUT", url, headers={"Content-Type": media_type}, content=manifest) as response:
+            if response.status_code not in {200, 201}:
+                raise await session.refuse(response)
+        return digest
+
+    async def delete_manifest(self, repository: str, digest: str) -> None:
+        session = await self._session(repository)
+        async with session.request("DELETE", session.url(f"manifests/{digest}")) as response:
+            if response.status_code not in {200, 202, 204, 404}:
+                raise await session.refuse(response)
+
+    async def blob(self, repository: str, digest: str, size: int) -> AsyncIterator[bytes]:
+        session = await self._session(repository)
+        async for chunk in session.blob(Descriptor("", digest, size)):
+            yield chunk
+
+
+def _component(text: str) -> str:
+    """A valid path component of a repository name. Two names may fall together: images are named by digest."""
+    lowered = re.sub(r"[^a-z0-9._-]", "-", text.lower())
+    lowered = re.sub(r"[._-]{2,}", "-", lowered).strip("._-")
+    return lowered or "x"
+
+
+async def _drain(content: AsyncIterator[bytes]) -> None:
+    """Reads a stream that is not needed: it verifies what it yields, and the user sees its progress."""
+    async for _ in content:
+        pass
+
+
+async def _pieces(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Larger chunks: fewer writes and frames."""
+    held = bytearray()
+    async for chunk in content:
+        held += chunk
+        if len(held) >= _PIECE:
+            yield bytes(held)
+            held.clear()
+    if held:
+        yield bytes(held)

@@ -1,0 +1,50 @@
+"""Work that outlives the request that asked for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from control_plane.errors import DockerError
+
+_log = structlog.get_logger(__name__)
+
+
+class Background:
+    """Tasks of one process. What a crash loses of them the reconciler finds in the store."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def spawn(self, work: Coroutine[Any, Any, Any], what: str) -> None:
+        """Runs `work`; failures are logged under `what`."""
+        if self._closed:
+            work.close()
+            return
+        task = asyncio.create_task(self._run(work, what), name=what)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, work: Coroutine[Any, Any, Any], what: str) -> None:
+        try:
+            await work
+        except DockerError as error:
+            _log.warning("background work failed", what=what, reason=error.message, internal=error.internal)
+        except Exception:
+            _log.exception("background work failed", what=what)
+
+    async def settle(self) -> None:
+        """Waits until nothing is left to do."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Cancels what is under way."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

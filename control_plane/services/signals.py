@@ -1,0 +1,53 @@
+"""Signal names and numbers, as moby reads them."""
+
+from __future__ import annotations
+
+import signal
+
+from control_plane.errors import InvalidParameter
+from control_plane.model import Container
+
+KILL = 9
+TERM = 15
+
+_RTMIN, _RTMAX = 34, 64
+_NAMES = (
+    "ABRT ALRM BUS CHLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP "
+    "TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ"
+).split()
+_BY_NAME = {name: int(getattr(signal, f"SIG{name}", 0)) for name in _NAMES}
+_BY_NAME |= {"CLD": _BY_NAME["CHLD"], "STKFLT": 16, "RTMIN": _RTMIN, "RTMAX": _RTMAX}
+_BY_NAME |= {f"RTMIN+{n}": _RTMIN + n for n in range(1, 16)} | {f"RTMAX-{n}": _RTMAX - n for n in range(1, 15)}
+_NUMBERS = frozenset(_BY_NAME.values())
+
+
+def parse_signal(text: str) -> int:
+    """`TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3` → number. Raises InvalidParameter with moby's texts."""
+    try:
+        number = int(text, 10)
+    except ValueError:
+        named = _BY_NAME.get(text.upper().removeprefix("SIG"))
+        if named is None:
+            raise InvalidParameter(f"invalid signal: {text}") from None
+        return named
+    if number == 0:
+        raise InvalidParameter(f"invalid signal: {text}")
+    if number not in _NUMBERS:
+        raise InvalidParameter(f"the linux daemon does not support signal {number}")
+    return number
+
+
+def stop_signal(container: Container) -> int:
+    """The container's stop signal; SIGTERM when none or an unknown one is set."""
+    text = container.config.get("StopSignal") or ""
+    try:
+        return parse_signal(text) if text else TERM
+    except InvalidParameter:
+        return TERM
+
+
+def asks_to_end(container: Container, number: int) -> bool:
+    """Whether moby takes this signal as the user's wish that the container ends (no restart, thawed when paused)."""
+    if number == KILL or not container.config.get("StopSignal"):
+        return True
+    return number == stop_signal(container)

@@ -1,0 +1,66 @@
+"""Moves SQLite's write-ahead log into the database file, outside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+_INTERVAL = 0.25
+_WAL_LIMIT = 32 * 1024 * 1024
+"""A log longer than this is emptied even if a writer must wait for it."""
+
+
+class Checkpointer:
+    """Runs a checkpoint at most every quarter second, and only after writes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._wal = path.with_name(path.name + "-wal")
+        self._timer: asyncio.TimerHandle | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._dirty = False
+        self._closed = False
+
+    def wrote(self) -> None:
+        """Something was written; the next checkpoint is due."""
+        self._dirty = True
+        if self._timer is None and self._running is None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self._running = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        self._dirty = False
+        try:
+            mode = "RESTART" if self._wal.stat().st_size > _WAL_LIMIT else "PASSIVE"
+            await asyncio.to_thread(self._checkpoint, mode)
+        except (sqlite3.Error, OSError) as error:
+            # Nothing is lost: the log is read as before, and the next write tries again.
+            _log.warning("checkpoint failed: %s", error)
+        finally:
+            self._running = None
+        if self._dirty:
+            self.wrote()
+
+    def _checkpoint(self, mode: str) -> None:
+        connection = sqlite3.connect(self._path, timeout=1.0, isolation_level=None)
+        try:
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        finally:
+            connection.close()
+
+    async def close(self) -> None:
+        """Waits for a checkpoint under way. The last one happens when SQLite closes the last connection."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._running is not None:
+            await asyncio.gather(self._running, return_exceptions=True)

@@ -1,0 +1,65 @@
+"""The local cloud's memory: one SQLite file.
+
+WAL with `synchronous=NORMAL`: a transaction survives kill -9 of this process (not a power cut), and costs some 30 µs.
+Statements run inline on the event loop; each is far shorter than a switch to a thread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class State:
+    """The database of one data directory; each service makes its own tables in it."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY", "cache_size=-4096"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        self._depth = 0
+
+    def define(self, schema: str) -> None:
+        """Creates a service's tables when they are missing."""
+        self._connection.executescript(schema)
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        """Runs one statement."""
+        return self._connection.execute(statement, values)
+
+    def executemany(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        """Runs one statement for each row."""
+        self._connection.executemany(statement, rows)
+
+    def one(self, statement: str, *values: Any) -> tuple[Any, ...] | None:
+        """The first row of a query, or None."""
+        row: tuple[Any, ...] | None = self._connection.execute(statement, values).fetchone()
+        return row
+
+    def all(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        return self._connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Groups writes: all of them are kept, or none. Nests; never held across an await."""
+        if self._depth == 0:
+            self._connection.execute("BEGIN IMMEDIATE")
+        self._depth += 1
+        try:
+            yield
+        except BaseException:
+            self._depth -= 1
+            if self._depth == 0:
+                self._connection.execute("ROLLBACK")
+            raise
+        self._depth -= 1
+        if self._depth == 0:
+            self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._connection.close()

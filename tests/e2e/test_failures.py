@@ -1,0 +1,191 @@
+"""Things break; what must not break with them. Each test is named for its failure."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import load_images
+from tests.e2e.cutting_proxy import CuttingProxy
+from tests.e2e.endpoint import Endpoint, running_endpoint
+
+
+@pytest.fixture
+def own() -> Iterator[Endpoint]:
+    with running_endpoint() as endpoint:
+        load_images(endpoint)
+        yield endpoint
+
+
+def agent_process(container: str) -> int:
+    """The host's process id of a container's agent."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(entry.name)
+            if f"SOCKERLESS_CONTAINER_ID={container}".encode() in (entry / "environ").read_bytes():
+                return pid
+    raise AssertionError(f"no agent of {container}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_relay_restarted_during_an_exec_and_an_attach(own: Endpoint) -> None:
+    own.out("run", "-d", "-i", "--name", "box", "busybox", "sh", "-c", "while :; do echo tick; sleep 0.2; done")
+    attached = own.spawn("attach", "--no-stdin", "box")
+    running = own.spawn("exec", "box", "sh", "-c", "sleep 300")
+    time.sleep(1)
+    own.kill()
+    own.start()
+    assert attached.wait(20) != 0
+    assert running.wait(20) != 0
+    assert own.out("inspect", "-f", "{{.State.Running}}", "box") == "true"
+    assert own.out("exec", "box", "echo", "new exec") == "new exec"
+    again = own.spawn("attach", "--no-stdin", "box")
+    assert again.stdout is not None
+    assert again.stdout.readline() == b"tick\n"
+    again.kill()
+    again.communicate()
+
+
+def test_link_cut_mid_stream_loses_and_doubles_no_byte() -> None:
+    port = free_port()
+    with CuttingProxy(port) as proxy:
+        environment = {
+            "SOCKERLESS_LOCAL_NETWORK": "host",
+            "SOCKERLESS_AGENT_LISTEN": f"tcp://127.0.0.1:{port}",
+            "SOCKERLESS_CALLBACK_URL": f"http://127.0.0.1:{proxy.port}",
+        }
+        with running_endpoint(environment=environment) as endpoint:
+            load_images(endpoint)
+            endpoint.out("run", "-d", "--name", "box", "busybox", "sleep", "3600")
+            size = 200 * 1024 * 1024
+            outward = endpoint.spawn("exec", "box", "sh", "-c", f"yes 0123456789abcde | head -c {size}")
+            inward = endpoint.spawn("exec", "-i", "box", "md5sum")
+            sent, received = hashlib.md5(), hashlib.md5()
+            assert outward.stdout is not None
+            assert inward.stdin is not None
+            total = 0
+            while chunk := outward.stdout.read(1024 * 1024):
+                received.update(chunk)
+                total += len(chunk)
+                block = random.randbytes(len(chunk))
+                sent.update(block)
+                inward.stdin.write(block)
+                if proxy.cuts < 12 and total > (proxy.cuts + 1) * size // 14:
+                    proxy.cut()
+            inward.stdin.close()
+            assert proxy.cuts >= 10
+            assert outward.wait(30) == 0
+            assert total == size
+            assert received.hexdigest() == hashlib.md5(b"0123456789abcde\n" * (size // 16)).hexdigest()
+            assert inward.stdout is not None
+            assert inward.stdout.read().split()[0].decode() == sent.hexdigest()
+            assert inward.wait(30) == 0
+
+
+def test_control_plane_killed_between_the_two_writes_of_start(own: Endpoint) -> None:
+    """The cloud's RunJob is slow; the process dies after `start` was written down and before its execution was."""
+    own.out("create", "--name", "box", "busybox", "sh", "-c", "echo once >> /runs; cat /runs; sleep 300")
+    local_cloud = (own.data / "cloud" / "http_url").read_text().strip()
+    httpx.put(f"{local_cloud}/_local/faults", json={"*RunJob": {"delay": 5}}).raise_for_status()
+    starting = own.spawn("start", "box")
+    time.sleep(1.5)
+    own.kill()
+    assert starting.wait(20) != 0
+    own.start()
+    deadline = time.monotonic() + 60
+    while (status := own.out("inspect", "-f", "{{.State.Status}}", "box")) not in {"running", "exited"}:
+        if status == "created" and own.docker("start", "box").returncode == 0:
+            break
+        assert time.monotonic() < deadline, status
+        time.sleep(0.2)
+    own.until("once", "logs", "box")
+
+
+def test_agent_killed(own: Endpoint) -> None:
+    identifier = own.out("run", "-d", "--name", "box", "busybox", "sh", "-c", "echo said; echo aside >&2; sleep 300")
+    own.until("said", "logs", "box")
+    waiting = own.spawn("wait", "box")
+    running = own.spawn("exec", "box", "sleep", "300")
+    time.sleep(0.5)
+    os.kill(agent_process(identifier), signal.SIGKILL)
+    assert waiting.communicate(timeout=40)[0].strip() == b"137"
+    assert running.wait(40) != 0
+    own.until("said", "logs", "box")
+    logs = own.docker("logs", "box")
+    assert (logs.stdout, logs.stderr) == (b"said\n", b"aside\n")
+    own.out("start", "box")
+    assert own.out("exec", "box", "echo", "again") == "again"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small tmpfs, which takes root")
+def test_disk_full(tmp_path: Path) -> None:
+    data = tmp_path / "small"
+    data.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(data)], check=True)
+    endpoint = Endpoint(data)
+    try:
+        endpoint.start()
+        load_images(endpoint)
+        filler = data / "filler"
+        with contextlib.suppress(OSError), filler.open("wb") as out:
+            while True:
+                out.write(b"\0" * 65536)
+        done = endpoint.docker("run", "--rm", "busybox", "sh", "-c", "echo x > /x")
+        assert done.returncode != 0
+        refused = endpoint.docker("create", "--name", "late", "busybox")
+        assert refused.returncode == 0 or b"no space left" in refused.stderr.lower() or b"disk is full" in refused.stderr.lower()
+        assert endpoint.answers()
+        filler.unlink()
+        endpoint.docker("rm", "-f", "late")
+        assert endpoint.out("run", "--rm", "busybox", "echo", "room again") == "room again"
+    finally:
+        endpoint.down()
+        subprocess.run(["umount", "-l", str(data)], check=False)
+
+
+def test_two_hundred_malformed_requests(endpoint: Endpoint) -> None:
+    """Fuzzed heads, paths, queries and bodies: each gets a clear Docker error or a closed connection; the process stays up."""
+    dice = random.Random(20261123)
+    paths = ["/containers/create", "/containers/x/start", "/images/create", "/exec/x/start", "/containers/x/archive", "/volumes/create", "/networks/create", "/v1.47/containers/json", "/containers/x/attach", "/nothing/here"]
+    for number in range(200):
+        path = dice.choice(paths)
+        body = dice.randbytes(dice.randrange(0, 400)) if number % 2 else b'{"Image":' + dice.choice([b"[]", b"1", b"{", b'"x', b"null}"])
+        query = dice.choice(["", "?filters=%7Bx", "?limit=abc", "?t=99999999999999999999", "?path=%00", "?name=../../x"])
+        length = dice.choice([str(len(body)), "-1", "nonsense", str(len(body))])
+        head = f"{dice.choice(['POST', 'GET', 'PUT', 'BREW', 'DELETE'])} {path}{query} HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n"
+        if number % 7 == 0:
+            head += "Connection: Upgrade\r\nUpgrade: tcp\r\n"
+        if number % 11 == 0:
+            head += "Bad Header: \x01\r\n"
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(15)
+            connection.connect(str(endpoint.socket))
+            connection.sendall(head.encode("latin-1") + b"\r\n" + body)
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_WR)
+            answer = b""
+            with contextlib.suppress(ConnectionError):
+                while chunk := connection.recv(65536):
+                    answer += chunk
+                    if b"\r\n\r\n" in answer:
+                        break
+        if answer:
+            status = int(answer.split()[1])
+            assert status < 500 or status == 501, (head, body, answer)
+    assert endpoint.out("run", "--rm", "busybox", "echo", "still here") == "still here"
