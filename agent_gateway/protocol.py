@@ -78,9 +78,14 @@ class Error:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Payload bytes this end has received; what follows must begin there."""
+    """Payload bytes this end has received; what follows must begin there.
+
+    After a redial it carries an `id`; in answer to one, that as `answer`; neither is an older peer's form.
+    """
 
     received: int
+    id: str = ""
+    answer: str = ""
 
 
 Control = Eof | Ack | Resize | Result | Exit | Error | Resume
@@ -143,7 +148,9 @@ def parse_control(text: str | bytes | memoryview) -> Control:
         case "error":
             return _error(value)
         case "resume":
-            return Resume(_count(_object(value, "resume").get("received"), "resume.received"))
+            resume = _object(value, "resume")
+            received = _count(resume.get("received"), "resume.received")
+            return Resume(received, _text(resume.get("id", ""), "id"), _text(resume.get("answer", ""), "answer"))
     raise ProtocolViolation("unknown control message")
 
 
@@ -178,8 +185,9 @@ def serialise_control(control: Control) -> str:
             body = {"exit": {"code": code}}
         case Error(status, message):
             body = {"error": {"status": status, "message": message}}
-        case Resume(received):
-            body = {"resume": {"received": received}}
+        case Resume(received, question, answer):
+            names = {"id": question, "answer": answer}
+            body = {"resume": {"received": received, **{name: text for name, text in names.items() if text}}}
     return orjson.dumps(body).decode()
 
 
@@ -218,13 +226,13 @@ _FROM_AGENT: dict[str, tuple[_FIELDS, _FIELDS]] = {
     "exec_started": ({"seq": _INT, "exec": _STR, "pid": _INT, "at": _STR}, {}),
     "exec_exited": ({"seq": _INT, "exec": _STR, "code": _INT, "at": _STR}, {}),
     "health": ({"seq": _INT, "run": _INT, "status": _STR}, {"failing_streak": _INT, "log": _MAYBE_DICT}),
-    "result": ({"id": (int, str)}, {"result": _MAYBE_DICT, "error": _MAYBE_DICT}),
+    "result": ({"id": _STR}, {"result": _MAYBE_DICT, "error": _MAYBE_DICT}),
     "ping": ({}, {}),
 }
 _FROM_RELAY: dict[str, tuple[_FIELDS, _FIELDS]] = {
     "welcome": ({"action": _STR}, {"spec": _MAYBE_DICT, "streams": (list, type(None))}),
     "open": ({"stream": _STR, "kind": _STR}, {"params": _MAYBE_DICT}),
-    "call": ({"id": (int, str), "method": _STR}, {"params": _MAYBE_DICT}),
+    "call": ({"id": _STR, "method": _STR}, {"params": _MAYBE_DICT}),
     "ack": ({"seq": _INT}, {}),
     "drain": ({}, {}),
     "pong": ({}, {}),

@@ -6,11 +6,12 @@ it is told to. Nothing in here waits, and nothing knows which kind of socket car
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 
 from agent_gateway.protocol import (
     ACK_BYTES,
-    MAX_BINARY,
+    CLOSE_PROTOCOL_ERROR,
     WINDOW,
     Ack,
     Control,
@@ -27,8 +28,8 @@ from agent_gateway.protocol import (
 Message = bytes | memoryview | str
 """What goes on the wire: bytes as a binary message, str as a text message."""
 
-_RECEIVE_LIMIT = 2 * WINDOW + MAX_BINARY
-"""Unacknowledged bytes above which the peer plainly ignores the window."""
+_RECEIVE_LIMIT = 16 * WINDOW
+"""Unacknowledged bytes above which the peer plainly ignores the window. Each resumption opens it anew."""
 
 
 class StreamState:
@@ -41,12 +42,12 @@ class StreamState:
         "_resize",
         "acked",
         "acknowledged",
-        "awaiting",
         "connected",
         "eof_received",
         "eof_sent",
         "received",
         "sent",
+        "waiting",
     )
 
     def __init__(self, *, connected: bool = True) -> None:
@@ -58,8 +59,8 @@ class StreamState:
         self.acknowledged = 0
         """The last count we acknowledged."""
         self.connected = connected
-        self.awaiting = False
-        """We redialled, said what we have, and wait for the peer's `resume`."""
+        self.waiting = ""
+        """The id of our unanswered `resume`: we redialled, said what we have, and wait for the peer's."""
         self.eof_sent = False
         self.eof_received = False
         self._kept: deque[bytes] = deque()
@@ -74,12 +75,12 @@ class StreamState:
 
     @property
     def unacknowledged(self) -> int:
-        """Payload bytes sent and not acknowledged by the peer."""
+        """Payload bytes sent and not acknowledged by the peer (or not received by it, at the last resumption)."""
         return self.sent - self.acked
 
     @property
     def _on_the_wire(self) -> bool:
-        return self.connected and not self.awaiting
+        return self.connected and not self.waiting
 
     def send(self, data: bytes) -> bool:
         """Takes payload over. True: put it on the wire now; False: it goes out with the resumption."""
@@ -99,7 +100,7 @@ class StreamState:
 
     def accept(self, size: int) -> bool:
         """Payload came in. False: it is to be dropped, the peer will send it again."""
-        if self.awaiting:
+        if self.waiting:
             return False
         self.received += size
         if self.received - self.acknowledged > _RECEIVE_LIMIT:
@@ -112,14 +113,14 @@ class StreamState:
             case Ack(count):
                 self._acked(count)
                 return True, []
-            case Resume(received):
-                return True, self._resumed(received)
+            case Resume():
+                return True, self._resumed(control)
             case Eof():
-                first = not self.awaiting and not self.eof_received
+                first = not self.waiting and not self.eof_received
                 self.eof_received = self.eof_received or first
                 return first, []
             case Result() | Exit():
-                return not self.awaiting, []
+                return not self.waiting, []
             case _:
                 return True, []
 
@@ -134,13 +135,13 @@ class StreamState:
     def broken(self) -> None:
         """The socket is gone, not closed with 1000."""
         self.connected = False
-        self.awaiting = False
+        self.waiting = ""
 
     def redialled(self) -> str:
         """A new socket is there. The text to send first; nothing else goes out until the peer's `resume`."""
         self.connected = True
-        self.awaiting = True
-        return serialise_control(Resume(self.received))
+        self.waiting = secrets.token_hex(8)
+        return serialise_control(Resume(self.received, id=self.waiting))
 
     def _acked(self, count: int) -> None:
         if count > self.sent:
@@ -157,31 +158,35 @@ class StreamState:
         while self._controls and self._controls[0][0] < before:
             self._controls.popleft()
 
-    def _resumed(self, offset: int) -> list[Message]:
-        if not self.acked <= offset <= self.sent:
-            raise ProtocolViolation("resume: an offset that was never reached or was already acknowledged")
+    def _resumed(self, resume: Resume) -> list[Message]:
+        if resume.answer and resume.answer != self.waiting:
+            # To a question of an earlier socket of ours.
+            return []
+        if not self.acked <= resume.received <= self.sent:
+            raise ProtocolViolation("resume at an offset that is not held", CLOSE_PROTOCOL_ERROR)
         answers: list[Message] = []
-        if not self.awaiting:
-            answers.append(serialise_control(Resume(self.received)))
-        self.awaiting = False
+        if resume.id or not (resume.answer or self.waiting):
+            answers.append(serialise_control(Resume(self.received, answer=resume.id)))
+        self.waiting = ""
         if self.acknowledged:
-            # The last acknowledgement may have died with the old socket, and the peer's window with it.
+            # The last acknowledgement may have died with the old socket.
             answers.append(serialise_control(Ack(self.acknowledged)))
-        answers += self._replay(offset)
+        self._acked(resume.received)
+        answers += self._replay()
         if self._resize is not None:
             answers.append(self._resize)
         return answers
 
-    def _replay(self, offset: int) -> list[Message]:
+    def _replay(self) -> list[Message]:
+        offset = self.acked
         messages: list[Message] = []
-        controls = [(at, text) for at, text in self._controls if at >= offset]
+        controls = deque(self._controls)
         position = self._kept_from
         for chunk in self._kept:
             end = position + len(chunk)
             while controls and controls[0][0] <= position:
-                messages.append(controls.pop(0)[1])
-            if end > offset:
-                messages.append(chunk if position >= offset else memoryview(chunk)[offset - position :])
+                messages.append(controls.popleft()[1])
+            messages.append(chunk if position >= offset else memoryview(chunk)[offset - position :])
             position = end
         messages += [text for _, text in controls]
         return messages

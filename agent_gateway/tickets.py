@@ -1,6 +1,7 @@
 """The three tokens of the gateway, all JWTs (HS256): agent tokens, tickets, gateway tokens.
 
 docs/wire-protocol.md, section 1. `typ` keeps them apart: none is accepted in the place of another.
+PyJWT is imported at first use: with `cryptography` it costs a tenth of a second of every cold start.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
-
-import jwt
 
 _ALGORITHM = "HS256"
 TICKET_SECONDS = 60
@@ -125,10 +124,14 @@ def bearer(authorization: str) -> str:
 
 
 def _mint(key: bytes, claims: dict[str, Any], seconds: float) -> str:
+    import jwt
+
     return jwt.encode({**claims, "exp": int(time.time() + seconds)}, key, algorithm=_ALGORITHM)
 
 
 def _claims(key: bytes, token: str, kind: str, *, allow_expired: bool = False) -> dict[str, Any]:
+    import jwt
+
     options: Any = {"require": ["exp"], "verify_exp": not allow_expired}
     try:
         claims: dict[str, Any] = jwt.decode(token, key, algorithms=[_ALGORITHM], options=options)

@@ -171,6 +171,8 @@ class Image(Entity):
     """Familiar references: `busybox:latest`, `ghcr.io/a/b:1`."""
     repo_digests: list[str] = Field(default_factory=list)
     """`busybox@sha256:…` (the manifest digest at its source)."""
+    tagged_at: str = ZERO_TIME
+    """When a tag was last given to it (Docker's `LastTagTime`)."""
     repository: str
     """Where it is kept in our registry: `host/project/repo/path`, without tag."""
     manifest_digest: str

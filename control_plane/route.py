@@ -22,7 +22,7 @@ class Route:
 
     method: str
     path: str
-    """With at most one `{variable}`, which may hold slashes (image names do)."""
+    """With one `{variable}` that may hold slashes (image names do); of a second one nothing is told to the handler."""
     handler: str = ""
     """`module.function` in `control_plane.api`; empty when only the front door, or nobody, serves it."""
     served_by: ServedBy = "control_plane"
@@ -51,6 +51,7 @@ class Bound:
     handler: Handler | None
     variable: str
     prefix: str
+    middle: str
     suffix: str
     internal: bool
 
@@ -69,7 +70,7 @@ class Matcher:
                 self._open.setdefault((route.method, _first(route.path)), []).append(bound)
         for candidates in self._open.values():
             # The most words first: `/x/{id}/attach/ws` before `/x/{id}/ws`, both before `/x/{id}`.
-            candidates.sort(key=lambda bound: (-bound.prefix.count("/"), -len(bound.suffix)))
+            candidates.sort(key=lambda bound: (-bound.prefix.count("/"), -len(bound.middle + bound.suffix)))
 
     def match(self, method: str, path: str) -> tuple[Bound, str] | None:
         """The route and its variable's value, or None."""
@@ -79,7 +80,7 @@ class Matcher:
         for bound in self._open.get((method, _first(path)), ()):
             if path.startswith(bound.prefix) and path.endswith(bound.suffix):
                 value = path[len(bound.prefix) : len(path) - len(bound.suffix)]
-                if value:
+                if value and (not bound.middle or bound.middle in value):
                     return bound, value
         return None
 
@@ -91,5 +92,8 @@ def _first(path: str) -> str:
 
 def _bind(route: Route) -> Bound:
     prefix, brace, rest = route.path.partition("{")
-    variable, _, suffix = rest.partition("}")
-    return Bound(route, resolve(route), variable if brace else "", prefix, suffix, route.path.startswith("/internal/"))
+    variable, _, rest = rest.partition("}")
+    middle, second, end = rest.partition("{")
+    suffix = end.partition("}")[2] if second else middle
+    internal = route.path.startswith("/internal/")
+    return Bound(route, resolve(route), variable if brace else "", prefix, middle if second else "", suffix, internal)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from control_plane.route import Route
 
-_SWARM = "Sockerless runs single containers; it is no Swarm. Use `docker run` or `docker compose` against this endpoint."
+_CLUSTER_VOLUMES = "only Swarm's cluster volumes can be updated, and Sockerless does not serve Swarm"
 _NOT_A_MANAGER = (
     "This node is not a swarm manager. Sockerless does not serve Swarm: "
     "use `docker run` or `docker compose` against this endpoint."
@@ -30,7 +30,9 @@ _HIJACK = (
 )
 _ATTACH_WS = "attaching over a websocket is not served; POST /containers/{id}/attach is"
 _SEARCH = "Sockerless does not search registries; look the image up on the registry's own site"
-_DISTRIBUTION = "manifests are not looked up through Sockerless; ask the registry itself (`docker buildx imagetools inspect`)"
+_DISTRIBUTION = (
+    "Sockerless does not look up manifests for clients; ask the registry (`docker buildx imagetools inspect`)"
+)
 _SESSION = "build sessions are not served: Sockerless does not build images"
 _RECORDS = "networks are records in this release: containers do not reach each other by name yet"
 
@@ -132,7 +134,7 @@ _VOLUMES = [
     Route("POST", "/volumes/prune", "volumes.prune"),
     Route("GET", "/volumes/{name}", "volumes.inspect"),
     Route("DELETE", "/volumes/{name}", "volumes.remove"),
-    _refused("PUT", "/volumes/{name}", _SWARM),
+    _refused("PUT", "/volumes/{name}", _CLUSTER_VOLUMES),
 ]
 
 _NETWORKS = [

@@ -63,19 +63,22 @@ class Backend(Protocol):
     """One container platform."""
 
     @property
-    def capabilities(self) -> Capabilities: ...
+    def capabilities(self) -> Capabilities:
+        """What the platform can do."""
+        ...
 
     def check(self, container: Container) -> list[str]:
-        """Refuses at create what cannot be served (raises InvalidParameter or NotServed, naming the option and the way out).
+        """Refuses at create what cannot be served.
 
-        Returns warnings for `docker create`'s `Warnings`.
+        Raises InvalidParameter or NotServed, naming the option and the way out. Returns warnings for `docker create`'s
+        `Warnings`.
         """
         ...
 
     def platform_mounts(self, container: Container) -> list[PlatformMount]:
         """One entry per bind and volume of `container.mounts`, in their order (tmpfs mounts are the agent's alone).
 
-        A bind's platform volume is the bind rule it falls under, a named volume is its own. Pure; raises as `check` does.
+        A bind's platform volume is the bind rule it falls under, a named volume is its own. Pure; raises as `check`.
         """
         ...
 
@@ -111,11 +114,19 @@ class Backend(Protocol):
     def logs(
         self, container: Container, *, since: datetime | None, until: datetime | None, tail: int | None, follow: bool
     ) -> AsyncIterator[LogLine]:
-        """The archive's lines in order, stdout and stderr told apart. `follow` ends when the execution has ended and its tail is in."""
+        """The archive's lines in order, stdout and stderr told apart.
+
+        `follow` ends when the execution has ended and its tail is in.
+        """
         ...
 
     async def sweep(self, known: set[str]) -> int:
-        """Removes cloud resources labelled ours whose container is not in `known`, and idle templates. Returns how many."""
+        """Removes cloud resources labelled ours whose container is not in `known`, and idle templates.
+
+        Returns how many.
+        """
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Ends followers and closes connections; executions go on."""
+        ...

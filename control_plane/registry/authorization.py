@@ -42,6 +42,7 @@ class Challenge:
 
 
 def challenges(response: httpx.Response) -> list[Challenge]:
+    """The challenges of a 401, parsed leniently."""
     found = []
     for value in response.headers.get_list("www-authenticate"):
         scheme, _, rest = value[:8192].strip().partition(" ")
@@ -59,7 +60,9 @@ async def failure(transport: Transport, response: httpx.Response) -> RegistryErr
     if not 400 <= status < 500:
         return RegistryError(f"received unexpected HTTP status: {status} {response.reason_phrase}", status=status)
     for challenge in challenges(response):
-        code = {"invalid_token": "UNAUTHORIZED", "insufficient_scope": "DENIED"}.get(challenge.parameters.get("error", ""))
+        code = {"invalid_token": "UNAUTHORIZED", "insufficient_scope": "DENIED"}.get(
+            challenge.parameters.get("error", "")
+        )
         if challenge.scheme == "bearer" and code is not None:
             message = challenge.parameters.get("error_description") or _MESSAGES[code]
             return RegistryError(_clean(message), code, status)
@@ -70,7 +73,9 @@ async def failure(transport: Transport, response: httpx.Response) -> RegistryErr
         message = str(first.get("message") or _MESSAGES.get(code) or "unknown error")
         return RegistryError(_clean(message), code, status)
     code = _STATUS_CODES.get(status, "UNKNOWN")
-    return RegistryError(_MESSAGES.get(code) or _clean(body.decode(errors="replace")) or response.reason_phrase, code, status)
+    return RegistryError(
+        _MESSAGES.get(code) or _clean(body.decode(errors="replace")) or response.reason_phrase, code, status
+    )
 
 
 def _first_error(body: bytes) -> Mapping[str, Any] | None:
@@ -94,6 +99,7 @@ def _clean(text: str) -> str:
 
 
 def basic(username: str, password: str) -> str:
+    """The `Authorization` value of user and password."""
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 

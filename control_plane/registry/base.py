@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -52,7 +52,9 @@ class RemoteImage(Protocol):
         ...
 
     @property
-    def manifest(self) -> Manifest: ...
+    def manifest(self) -> Manifest:
+        """The manifest of the platform asked for."""
+        ...
 
     async def config(self) -> bytes:
         """The configuration blob, verified. Raises RegistryError."""
@@ -70,9 +72,13 @@ class Upstreams(Protocol):
         """What the tag names now, without counting as a pull; None when the registry does not tell cheaply."""
         ...
 
-    async def find(self, reference: Reference, platform: Platform, credentials: Credentials) -> RemoteImage: ...
+    async def find(self, reference: Reference, platform: Platform, credentials: Credentials) -> RemoteImage:
+        """The image of a platform. `no matching manifest for …` when a list has none."""
+        ...
 
-    async def tags(self, reference: Reference, credentials: Credentials) -> list[str]: ...
+    async def tags(self, reference: Reference, credentials: Credentials) -> list[str]:
+        """All tags of the repository."""
+        ...
 
     async def login(self, credentials: Credentials) -> str:
         """Checks the credentials; returns the identity token, empty when the registry issues none.
@@ -81,15 +87,21 @@ class Upstreams(Protocol):
         """
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Closes the connections."""
+        ...
 
 
 class ImageRegistry(Protocol):
     """Our registry, where pulled and loaded images are kept. `repository` is `host/path` throughout."""
 
-    def repository(self, tenant: str, reference: Reference) -> str: ...
+    def repository(self, tenant: str, reference: Reference) -> str:
+        """Where a tenant keeps the image of that name."""
+        ...
 
-    async def has_blob(self, repository: str, digest: str) -> bool: ...
+    async def has_blob(self, repository: str, digest: str) -> bool:
+        """Whether the registry has the blob in that repository."""
+        ...
 
     async def mount_blob(self, repository: str, digest: str, source: str) -> bool:
         """Makes a blob of another repository known in this one; False when the registry would not."""
@@ -103,7 +115,9 @@ class ImageRegistry(Protocol):
         """Stores a small blob unless it is there; returns its digest."""
         ...
 
-    async def put_manifest(self, repository: str, manifest: bytes, media_type: str) -> str: ...
+    async def put_manifest(self, repository: str, manifest: bytes, media_type: str) -> str:
+        """Stores a manifest whose blobs are there; returns its digest."""
+        ...
 
     async def delete_manifest(self, repository: str, digest: str) -> None:
         """Repeatable; an unknown one is no error."""
@@ -113,7 +127,9 @@ class ImageRegistry(Protocol):
         """A blob's bytes, verified."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Closes the connections."""
+        ...
 
 
 class AgentLayers(Protocol):
@@ -140,17 +156,23 @@ class ArchivedImage(Protocol):
     """One image of a loaded archive."""
 
     @property
-    def tags(self) -> tuple[str, ...]: ...
+    def tags(self) -> tuple[str, ...]:
+        """All tags of the repository."""
+        ...
 
     @property
-    def config(self) -> bytes: ...
+    def config(self) -> bytes:
+        """The configuration document, whole."""
+        ...
 
     @property
     def layers(self) -> tuple[Descriptor, ...]:
         """As they will be in the manifest."""
         ...
 
-    def blob(self, descriptor: Descriptor, progress: Progress) -> AsyncIterator[bytes]: ...
+    def blob(self, descriptor: Descriptor, progress: Progress) -> AsyncIterator[bytes]:
+        """A layer's bytes."""
+        ...
 
 
 class ImageArchives(Protocol):
@@ -161,5 +183,3 @@ class ImageArchives(Protocol):
     ) -> AbstractAsyncContextManager[list[ArchivedImage]]:
         """Spools the tar to a temporary file, removed on exit. Raises InvalidParameter on a bad archive."""
         ...
-
-

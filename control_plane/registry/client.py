@@ -13,7 +13,7 @@ from control_plane.registry.manifest import CONFIG_LIMIT, Descriptor, Manifest, 
 from control_plane.registry.platform import Platform, choose
 from control_plane.registry.reference import Reference, is_digest
 from control_plane.registry.session import Session
-from control_plane.registry.transport import ConnectionFault, Transport
+from control_plane.registry.transport import ConnectionBrokenError, Transport
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ _LOGIN_DEFAULT = "index.docker.io"
 _LIST_DEPTH = 3
 
 
-class NoMatch(RegistryError):
+class NoMatchError(RegistryError):
     """No manifest of the list fits the platform."""
 
 
@@ -34,12 +34,14 @@ class FoundImage:
         self.manifest = manifest
 
     async def config(self) -> bytes:
+        """The configuration blob, verified."""
         try:
             return await self._session.small_blob(self.manifest.config, CONFIG_LIMIT, "image configuration")
         except RegistryError as error:
             raise RegistryError(f"error pulling image configuration: {error}", status=error.status) from error
 
     def blob(self, descriptor: Descriptor, progress: Progress) -> AsyncIterator[bytes]:
+        """A blob's bytes, resumed and verified."""
         return self._session.blob(descriptor, progress)
 
 
@@ -53,15 +55,20 @@ class UpstreamRegistries:
         """Which of an insecure registry's two endpoints answered last."""
 
     async def close(self) -> None:
+        """Closes the connections."""
         await self._transport.close()
 
     async def digest(self, reference: Reference, credentials: Credentials) -> str | None:
+        """What the tag names now, by a HEAD request."""
+
         async def ask(session: Session) -> str | None:
             return await session.manifest_digest(reference.digest or reference.tag or "latest")
 
         return await self._each(reference, credentials, ask)
 
     async def find(self, reference: Reference, platform: Platform, credentials: Credentials) -> FoundImage:
+        """The image of a platform at the first endpoint that has it."""
+
         async def ask(session: Session) -> FoundImage:
             raw, content_type = await session.manifest(reference.digest or reference.tag or "latest")
             top = read(raw, content_type)
@@ -74,11 +81,10 @@ class UpstreamRegistries:
         return found
 
     async def tags(self, reference: Reference, credentials: Credentials) -> list[str]:
+        """All tags."""
         return await self._each(reference, credentials, Session.tags)
 
-    async def _each(
-        self, reference: Reference, credentials: Credentials, ask: Callable[[Session], Awaitable[T]]
-    ) -> T:
+    async def _each(self, reference: Reference, credentials: Credentials, ask: Callable[[Session], Awaitable[T]]) -> T:
         """Asks endpoint after endpoint, as moby does: a mirror's refusal or a broken connection leads to the next,
         an answer of the registry itself is final."""
         error: RegistryError | None = None
@@ -87,7 +93,7 @@ class UpstreamRegistries:
             own = ANONYMOUS if endpoint.mirror else credentials
             try:
                 result = await ask(Session(self._transport, endpoint, reference.path, own))
-            except ConnectionFault as caught:
+            except ConnectionBrokenError as caught:
                 error = caught
             except RegistryError as caught:
                 if not endpoint.mirror:
@@ -104,9 +110,12 @@ class UpstreamRegistries:
     async def _endpoints(self, domain: str, *, mirrors: bool = True) -> list[Endpoint]:
         found = await self._policy.endpoints(domain, mirrors=mirrors)
         known = self._schemes.get(domain)
-        return sorted(found, key=lambda one: not one.url.startswith(f"{known}://")) if known and len(found) > 1 else found
+        return (
+            sorted(found, key=lambda one: not one.url.startswith(f"{known}://")) if known and len(found) > 1 else found
+        )
 
     async def login(self, credentials: Credentials) -> str:
+        """Checks credentials as `docker login` does; mirrors are not asked."""
         address = credentials.server_address or _LOGIN_DEFAULT
         host = address.removeprefix("https://").removeprefix("http://").partition("/")[0]
         if not host or any(letter in host for letter in "@?#\\ "):
@@ -115,7 +124,7 @@ class UpstreamRegistries:
         for endpoint in await self._endpoints(host, mirrors=False):
             try:
                 return await self._login(endpoint, credentials)
-            except ConnectionFault as caught:
+            except ConnectionBrokenError as caught:
                 error = caught
             except RegistryError as caught:
                 if caught.code == "UNAUTHORIZED" or caught.status == 401:
@@ -157,6 +166,6 @@ async def _manifest_for(session: Session, top: Manifest | ManifestList, wanted: 
             return inner
         try:
             return await _manifest_for(session, inner, wanted, depth - 1)
-        except NoMatch:
+        except NoMatchError:
             continue
-    raise NoMatch(f"no matching manifest for {wanted} in the manifest list entries")
+    raise NoMatchError(f"no matching manifest for {wanted} in the manifest list entries")

@@ -35,6 +35,7 @@ class Endpoint:
 
     @property
     def host(self) -> str:
+        """`host[:port]`."""
         return urlsplit(self.url).netloc
 
 

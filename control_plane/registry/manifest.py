@@ -57,6 +57,7 @@ class Descriptor:
     size: int
 
     def document(self) -> dict[str, Any]:
+        """The descriptor as JSON."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
 
 
@@ -80,6 +81,7 @@ class ManifestList:
 
 
 def sha256(data: bytes) -> str:
+    """The digest of bytes, `sha256:…`."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 

@@ -57,9 +57,11 @@ class StorageRegistry:
         self._uploads: dict[tuple[str, str], asyncio.Lock] = {}
 
     async def close(self) -> None:
+        """Closes the connections."""
         await self._transport.close()
 
     def repository(self, tenant: str, reference: Reference) -> str:
+        """`host/prefix/tenant/name`, every part made a valid path component."""
         path = "/".join(_component(part) for part in (tenant, *reference.name.split("/")))
         if len(path) > _PATH_LIMIT:
             path = f"{path[: _PATH_LIMIT - 65].rstrip('._-/')}/{hashlib.sha256(path.encode()).hexdigest()}"
@@ -85,6 +87,7 @@ class StorageRegistry:
         return session
 
     async def has_blob(self, repository: str, digest: str) -> bool:
+        """A HEAD request."""
         session = await self._session(repository)
         async with session.request("HEAD", session.url(f"blobs/{digest}")) as response:
             if response.status_code in {200, 404}:
@@ -92,6 +95,7 @@ class StorageRegistry:
             raise await session.refuse(response)
 
     async def mount_blob(self, repository: str, digest: str, source: str) -> bool:
+        """A cross-repository mount."""
         session = await self._session(repository)
         origin = quote(source.partition("/")[2], safe="")
         url = session.url(f"blobs/uploads/?mount={quote(digest, safe='')}&from={origin}")
@@ -104,6 +108,7 @@ class StorageRegistry:
             return False
 
     async def put_blob(self, repository: str, digest: str, content: AsyncIterator[bytes]) -> None:
+        """A streamed upload; the stream is read and verified also when the blob is there already."""
         lock = self._uploads.setdefault((repository, digest), asyncio.Lock())
         try:
             async with lock:
@@ -152,6 +157,7 @@ class StorageRegistry:
             return
 
     async def put_bytes(self, repository: str, data: bytes) -> str:
+        """A monolithic upload."""
         session = await self._session(repository)
         digest = sha256(data)
         if not await self.has_blob(repository, digest):
@@ -159,6 +165,7 @@ class StorageRegistry:
         return digest
 
     async def put_manifest(self, repository: str, manifest: bytes, media_type: str) -> str:
+        """Stores a manifest under its digest, without a tag."""
         session = await self._session(repository)
         digest = sha256(manifest)
         url = session.url(f"manifests/{digest}")
@@ -168,12 +175,14 @@ class StorageRegistry:
         return digest
 
     async def delete_manifest(self, repository: str, digest: str) -> None:
+        """Deletes by digest."""
         session = await self._session(repository)
         async with session.request("DELETE", session.url(f"manifests/{digest}")) as response:
             if response.status_code not in {200, 202, 204, 404}:
                 raise await session.refuse(response)
 
     async def blob(self, repository: str, digest: str, size: int) -> AsyncIterator[bytes]:
+        """A blob's bytes, resumed and verified."""
         session = await self._session(repository)
         async for chunk in session.blob(Descriptor("", digest, size)):
             yield chunk

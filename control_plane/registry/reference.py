@@ -65,6 +65,7 @@ class Reference:
 
     @property
     def name_only(self) -> bool:
+        """Whether there is neither tag nor digest."""
         return self.tag is None and self.digest is None
 
     def __str__(self) -> str:
@@ -82,6 +83,7 @@ class Reference:
         return replace(self, tag=tag)
 
     def with_digest(self, digest: str) -> Reference:
+        """Raises InvalidParameter `invalid digest format`."""
         if not _digest.fullmatch(digest):
             raise InvalidParameter("invalid digest format")
         return replace(self, digest=digest)
@@ -112,6 +114,7 @@ def check_digest(text: str) -> str:
 
 
 def is_digest(text: str) -> bool:
+    """Whether the text is a whole digest of a known algorithm."""
     try:
         check_digest(text)
     except InvalidParameter:
@@ -127,9 +130,7 @@ def parse_named(text: str) -> Reference:
     if len(text) > _TEXT_LIMIT:
         raise InvalidParameter("invalid reference format")
     if _identifier.fullmatch(text):
-        raise InvalidParameter(
-            f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings"
-        )
+        raise InvalidParameter(f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")
     domain, remainder = _split_domain(text)
     remote = remainder.partition(":")[0]
     if remote.lower() != remote:

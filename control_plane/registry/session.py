@@ -16,7 +16,7 @@ from control_plane.registry.base import Credentials, Progress, RegistryError
 from control_plane.registry.endpoints import Endpoint
 from control_plane.registry.manifest import ACCEPTED, MANIFEST_LIMIT, Descriptor, sha256
 from control_plane.registry.reference import is_digest
-from control_plane.registry.transport import ConnectionFault, Content, Transport, pause
+from control_plane.registry.transport import ConnectionBrokenError, Content, Transport, pause
 
 if TYPE_CHECKING:
     import httpx
@@ -49,13 +49,16 @@ class Session:
         self._authorizer.use(f"Bearer {token}")
 
     def url(self, rest: str) -> str:
+        """An address below the repository's."""
         return f"{self._base}/{rest}"
 
     @asynccontextmanager
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: Content = None
     ) -> AsyncIterator[httpx.Response]:
-        """One request, with one answer to a challenge. Raises ConnectionFault, or RegistryError from the token service.
+        """One request, with one answer to a challenge.
+
+        Raises ConnectionBrokenError, or RegistryError from the token service.
 
         A streamed `content` can't be sent twice: authorise with a small request first.
         """
@@ -76,14 +79,18 @@ class Session:
         return self.endpoint.insecure and urlsplit(url).netloc == self.endpoint.host
 
     async def refuse(self, response: httpx.Response) -> RegistryError:
+        """The registry's error in a response, to be raised."""
         return await failure(self._transport, response)
 
     async def read(self, response: httpx.Response, limit: int, what: str) -> bytes:
+        """A bounded body."""
         return await self._transport.read(response, limit, what)
 
     async def manifest_digest(self, name: str) -> str | None:
         """The digest a tag has now; None when the registry doesn't tell."""
-        async with self.request("HEAD", self.url(f"manifests/{name}"), headers={"Accept": ", ".join(ACCEPTED)}) as found:
+        async with self.request(
+            "HEAD", self.url(f"manifests/{name}"), headers={"Accept": ", ".join(ACCEPTED)}
+        ) as found:
             digest = found.headers.get("docker-content-digest", "")
             return digest if found.status_code == 200 and is_digest(digest) else None
 
@@ -126,9 +133,9 @@ class Session:
                         progress(received)
                     yield chunk
                 if descriptor.size and received < descriptor.size:
-                    raise ConnectionFault(f"unexpected EOF in blob {descriptor.digest}")
+                    raise ConnectionBrokenError(f"unexpected EOF in blob {descriptor.digest}")
                 break
-            except ConnectionFault:
+            except ConnectionBrokenError:
                 attempt = 1 if received > before else attempt + 1
                 if attempt >= _ATTEMPTS_WITHOUT_PROGRESS:
                     raise
@@ -141,14 +148,14 @@ class Session:
         async with self.request("GET", self.url(f"blobs/{digest}"), headers=headers) as response:
             if response.status_code not in {200, 206}:
                 if response.status_code >= 500:
-                    raise ConnectionFault(f"received unexpected HTTP status: {response.status_code}")
+                    raise ConnectionBrokenError(f"received unexpected HTTP status: {response.status_code}")
                 raise await self.refuse(response)
             skip = offset
             if response.status_code == 206:
                 start = response.headers.get("content-range", "").removeprefix("bytes ").partition("-")[0]
                 skip = offset - int(start) if start.isdigit() else 0
                 if skip < 0:
-                    raise ConnectionFault("the registry answered with another range than asked for")
+                    raise ConnectionBrokenError("the registry answered with another range than asked for")
             async for chunk in self._transport.chunks(response):
                 if skip >= len(chunk):
                     skip -= len(chunk)
@@ -193,6 +200,7 @@ class Session:
 
 
 def verify(data: bytes, digest: str, message: str) -> None:
+    """Raises RegistryError with the message when the data has another digest."""
     algorithm, _, encoded = digest.partition(":")
     actual = sha256(data) if algorithm == "sha256" else f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
     if actual != f"{algorithm}:{encoded}":

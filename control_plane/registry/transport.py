@@ -31,7 +31,7 @@ Judge = Callable[[str], Awaitable[bool]]
 """Whether a `host[:port]` may be spoken to in plain HTTP. Raises RegistryError for one that may not be spoken to."""
 
 
-class ConnectionFault(RegistryError):
+class ConnectionBrokenError(RegistryError):
     """No answer, or one that broke off: another endpoint or another attempt may help."""
 
 
@@ -75,13 +75,14 @@ class Transport:
     ) -> AsyncIterator[httpx.Response]:
         """One request, its body unread. Follows redirects of GET and HEAD; repeats what is safe to repeat.
 
-        Raises ConnectionFault when there is no answer.
+        Raises ConnectionBrokenError when there is no answer.
         """
-        repeatable = method in {"GET", "HEAD"}
+        repeatable = content is None or isinstance(content, bytes)
+        followed = method in {"GET", "HEAD"}
         response = await self._first(method, url, dict(headers or {}), content, insecure, repeatable)
         try:
             hops = 0
-            while repeatable and response.status_code in _REDIRECT and "location" in response.headers:
+            while followed and response.status_code in _REDIRECT and "location" in response.headers:
                 await response.aclose()
                 hops += 1
                 if hops > _REDIRECTS:
@@ -146,7 +147,7 @@ class Transport:
         return bytes(body)
 
     async def chunks(self, response: httpx.Response) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises ConnectionFault when it breaks off."""
+        """The body as it comes. Raises ConnectionBrokenError when it breaks off."""
         import httpx
 
         try:
@@ -156,6 +157,7 @@ class Transport:
             raise fault(error, response.request.method, str(response.request.url)) from error
 
     async def close(self) -> None:
+        """Closes the connections."""
         clients, self._clients = self._clients, {}
         for client in clients.values():
             await client.aclose()
@@ -165,10 +167,10 @@ def _verb(method: str) -> str:
     return method.capitalize()
 
 
-def fault(error: Exception, method: str, url: str) -> ConnectionFault:
+def fault(error: Exception, method: str, url: str) -> ConnectionBrokenError:
     """The fault in the words dockerd uses for it."""
     # Without its query: a redirect's may hold a signature.
-    return ConnectionFault(f'{_verb(method)} "{url.partition("?")[0]}": {_reason(error, urlsplit(url).netloc)}')
+    return ConnectionBrokenError(f'{_verb(method)} "{url.partition("?")[0]}": {_reason(error, urlsplit(url).netloc)}')
 
 
 def _reason(error: Exception, host: str) -> str:

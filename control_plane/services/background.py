@@ -28,6 +28,7 @@ class Background:
         task = asyncio.create_task(self._run(work, what), name=what)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # one that was cancelled before its first step
 
     async def _run(self, work: Coroutine[Any, Any, Any], what: str) -> None:
         try:

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from control_plane.services.execs import Execs
     from control_plane.services.images import Images
     from control_plane.services.links import Links
+    from control_plane.services.listing import Listing
     from control_plane.services.logs import Logs
     from control_plane.services.networks import Networks
     from control_plane.services.removal import Removal
     from control_plane.services.runs import Runs
     from control_plane.services.system import System
+    from control_plane.services.updates import Updates
     from control_plane.services.volumes import Volumes
     from control_plane.services.waits import Waits
 
@@ -28,9 +30,13 @@ class Services:
     """One attribute per Docker resource or activity."""
 
     containers: Containers
-    """Resolve, list, inspect, rename, update."""
+    """Resolve, rename, change the record."""
+    listing: Listing
+    """`docker ps`."""
     creation: Creation
     """`docker create`."""
+    updates: Updates
+    """`docker update`."""
     runs: Runs
     """start, stop, restart, kill, pause, unpause, resize, top."""
     removal: Removal

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from control_plane.errors import Conflict, InvalidParameter, NotFound
 from control_plane.model import Container
@@ -80,9 +79,3 @@ class Containers:
             raise
         await self.names.release(container.tenant, old_name, container.id)
         return renamed
-
-    async def change_host_config(self, container: Container, values: Mapping[str, Any]) -> Container:
-        """Merges Docker `HostConfig` fields into the record (`docker update`)."""
-        return await self.update(
-            container, lambda current: current.model_copy(update={"host_config": {**current.host_config, **values}})
-        )

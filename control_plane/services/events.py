@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Generator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 
 from control_plane.model import Container, Event
@@ -24,17 +24,6 @@ HISTORY = 256
 _BATCH_SECONDS = 0.05
 _LISTENER_QUEUE = 1024
 """Events kept for a listener that does not read; beyond that the oldest are dropped."""
-
-
-class _Done(Awaitable[None]):
-    """`publish` has nothing to wait for; callers may await it all the same."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        return
-        yield
-
-
-_DONE = _Done()
 
 
 class Events:
@@ -54,9 +43,9 @@ class Events:
         """How many `docker events` are open in this process."""
         return sum(len(queues) for queues in self._listeners.values())
 
-    def publish(
+    async def publish(
         self, tenant: str, type: str, action: str, actor_id: str, attributes: Mapping[str, str] | None = None
-    ) -> Awaitable[None]:
+    ) -> None:
         """Tells the listeners now and the store soon. Never blocks and never fails."""
         # Two events of one tick keep their order by time alone.
         self._last = max(time.time_ns(), self._last + 1)
@@ -73,14 +62,13 @@ class Events:
         self._pending.setdefault(tenant, []).append(event)
         if self._flusher is None:
             self._flusher = asyncio.get_running_loop().create_task(self._flush_soon())
-        return _DONE
 
-    def publish_container(
+    async def publish_container(
         self, container: Container, action: str, attributes: Mapping[str, str] | None = None
-    ) -> Awaitable[None]:
-        """A container's event with moby's attributes: its labels, image and name, then the given ones."""
+    ) -> None:
+        """A container's event with moby's attributes: its labels, the action's own, its image and name."""
         told = {**container.labels, **(attributes or {}), "image": container.image, "name": container.name}
-        return self.publish(container.tenant, "container", action, container.id, told)
+        await self.publish(container.tenant, "container", action, container.id, told)
 
     async def stream(
         self, tenant: str, since: int | None, until: int | None, filters: EventFilters

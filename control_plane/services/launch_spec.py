@@ -13,7 +13,9 @@ from control_plane.services.signals import stop_signal
 _UMASK = 0o022
 
 
-def launch_spec(container: Container, platform_mounts: Sequence[PlatformMount], settings: RunSettings) -> dict[str, Any]:
+def launch_spec(
+    container: Container, platform_mounts: Sequence[PlatformMount], settings: RunSettings
+) -> dict[str, Any]:
     """The spec of the container's present run. `config` and `host_config` hold the image's defaults since create."""
     host = container.host_config
     # Nobody can reach a container that removes itself once its process has ended.

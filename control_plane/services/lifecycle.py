@@ -1,7 +1,8 @@
 """The life of a container as a pure function: `advance(container, event)` gives the new document or refuses.
 
-Requests come from the API and are refused with moby's texts (moby 28). Reports come from agents and clouds, are accepted
-in any order and any number of times, and are bound to a run by its number: what does not fit the present run changes nothing.
+Requests come from the API and are refused with moby's texts (moby 28). Reports come from agents and clouds, are
+accepted in any order and any number of times, and are bound to a run by its number: what does not fit the present run
+changes nothing.
 """
 
 from __future__ import annotations

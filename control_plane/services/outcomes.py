@@ -38,14 +38,17 @@ class Outcomes:
             return advance(current, event)
 
         after = await self.containers.update(tenant, container_id, change)
-        if after is None or before is None or after == before:
-            return after
+        if after is not None and before is not None and after != before:
+            await self.follow_up(before, after)
+        return after
+
+    async def follow_up(self, before: Container, after: Container) -> None:
+        """What a change that was just written calls for."""
         await self.events.transition(before, after)
         if after.state.status == "restarting" and before.state.status != "restarting" and self._restarting:
             self._restarting(after)
         if _removes_itself(before, after) and self._removing:
             self._removing(after)
-        return after
 
 
 def _removes_itself(before: Container, after: Container) -> bool:

@@ -29,11 +29,15 @@ class RunSettings:
     """The same in `rm -f`, which goes on without the report."""
     shutdown_wait: float = 2.0
     """For the agent's answer to `shutdown`."""
+    release_delay: float = 5.0
+    """From the end of a container that removes itself to the removal of its cloud resources."""
     cancel_wait: float = 30.0
     """From a cancel to the cloud's record of the end."""
     outcome_poll: float = 1.0
     """Between two looks at an execution that was cancelled."""
     reconcile_interval: float = 5.0
+    redial_grace: float = 15.0
+    """After the start of the only instance: how long agents have to say hello again."""
     audit_interval: float = 600.0
     """Between two looks at the executions of containers whose agents seem connected."""
     sweep_interval: float = 900.0

@@ -11,12 +11,9 @@ KILL = 9
 TERM = 15
 
 _RTMIN, _RTMAX = 34, 64
-_NAMES = (
-    "ABRT ALRM BUS CHLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP "
-    "TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ"
-).split()
-_BY_NAME = {name: int(getattr(signal, f"SIG{name}", 0)) for name in _NAMES}
-_BY_NAME |= {"CLD": _BY_NAME["CHLD"], "STKFLT": 16, "RTMIN": _RTMIN, "RTMAX": _RTMAX}
+_BY_NAME = {known.name.removeprefix("SIG"): int(known) for known in signal.Signals}
+# Other names of the same numbers, which Python's enumeration leaves out.
+_BY_NAME |= {"CLD": 17, "IOT": 6, "POLL": 29, "STKFLT": 16, "RTMIN": _RTMIN, "RTMAX": _RTMAX}
 _BY_NAME |= {f"RTMIN+{n}": _RTMIN + n for n in range(1, 16)} | {f"RTMAX-{n}": _RTMAX - n for n in range(1, 15)}
 _NUMBERS = frozenset(_BY_NAME.values())
 

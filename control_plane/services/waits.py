@@ -10,6 +10,7 @@ from control_plane.errors import InvalidParameter
 from control_plane.model import ZERO_TIME, Container
 from control_plane.services.containers import Containers
 from control_plane.services.events import Events
+from control_plane.services.watching import changes
 
 CONDITIONS = ("not-running", "next-exit", "removed")
 _ALIVE = {"starting", "running", "paused", "restarting"}
@@ -39,12 +40,11 @@ class Wait:
         if self._satisfied(last):
             return Exit(last.state.exit_code, last.state.error)
         records = self._waits.containers.records
-        async with aclosing(records.store.watch("containers", last.tenant, last.id)) as changes:  # type: ignore[type-var]
-            async for change in changes:
-                document = change or await records.store.get("containers", last.tenant, last.id)
-                if document is None:
-                    return await self._waits.exit_of_removed(last)
-                last = records.decode(document)
+        async with aclosing(changes(records, last.tenant, last.id)) as seen:  # type: ignore[type-var]
+            async for current in seen:
+                if current is None:
+                    break
+                last = current
                 if self._satisfied(last):
                     return Exit(last.state.exit_code, last.state.error)
         return await self._waits.exit_of_removed(last)

@@ -11,7 +11,6 @@ import asyncio
 import random
 import secrets
 import sqlite3
-from builtins import list as List  # the Protocol's method `list` shadows the builtin inside the class
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +37,7 @@ _LAST_CHARACTER = "\U0010ffff"
 _FULL = "the store is full: no space left on device"
 
 _Place = tuple[str, str, str]
+Documents = list[Document]
 
 
 class SqliteStore:
@@ -56,7 +56,7 @@ class SqliteStore:
         self._writes = 0
         self._version = self._data_version()
         self._documents: dict[_Place, Document] = {}
-        self._lists: dict[tuple[str, str | None], List[Document]] = {}
+        self._lists: dict[tuple[str, str | None], Documents] = {}
         self._changes = Changes(self._poll)
         self._checkpointer = Checkpointer(self._path)
 
@@ -76,7 +76,7 @@ class SqliteStore:
             return None
         return self._remember(Document(collection, tenant, key, row[0], orjson.loads(row[1])))
 
-    async def find(self, collection: Collection, tenant: str, prefix: str, limit: int = 2) -> List[Document]:
+    async def find(self, collection: Collection, tenant: str, prefix: str, limit: int = 2) -> Documents:
         """Documents whose key starts with `prefix`, in key order."""
         self._poll()
         rows = self._connection.execute(
@@ -86,8 +86,8 @@ class SqliteStore:
         found = (self._get(collection, tenant, row[0]) for row in rows)
         return [document for document in found if document is not None]
 
-    async def list(self, collection: Collection, tenant: str | None = None) -> List[Document]:
-        """All documents of a tenant or of all, in key order. The same list object comes back until something changed."""
+    async def list(self, collection: Collection, tenant: str | None = None) -> Documents:
+        """All documents of a tenant or of all, in key order. The same object comes back until something changed."""
         self._poll()
         known = self._lists.get((collection, tenant))
         if known is not None:

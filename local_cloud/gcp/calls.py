@@ -86,7 +86,9 @@ class Calls:
     def after(method: str, fault: Fault | None) -> None:
         """Loses the answer of a call that took effect."""
         if fault is not None:
-            raise ServiceError(fault.status or "UNAVAILABLE", f"The answer of {method} is lost because the local cloud was told to.")
+            raise ServiceError(
+                fault.status or "UNAVAILABLE", f"The answer of {method} is lost because the local cloud was told to."
+            )
 
     async def call(self, method: str, work: Callable[[], Awaitable[T]]) -> T:
         """One counted call: the delay or refusal set for it, then the work, then perhaps the loss of its answer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -52,7 +52,9 @@ def unary(calls: Calls, method: str, request_class: Any, work: Unary) -> grpc.Rp
 def bidi(calls: Calls, method: str, request_class: Any, work: Bidi) -> grpc.RpcMethodHandler[Any, Any]:
     """A handler of a method that streams both ways."""
 
-    async def handle(requests: AsyncIterator[Message], context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Message]:
+    async def handle(
+        requests: AsyncIterator[Message], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[Message]:
         try:
             await calls.before(method)
             async for answer in work(requests):
@@ -65,7 +67,13 @@ def bidi(calls: Calls, method: str, request_class: Any, work: Bidi) -> grpc.RpcM
     )
 
 
-class LazyService(grpc.GenericRpcHandler[Any, Any]):
+if TYPE_CHECKING:
+    _GenericHandler = grpc.GenericRpcHandler[Any, Any]
+else:
+    _GenericHandler = grpc.GenericRpcHandler
+
+
+class LazyService(_GenericHandler):
     """A gRPC service whose face (and the SDK under it) is imported at its first call."""
 
     def __init__(self, service: str, load: Callable[[], dict[str, grpc.RpcMethodHandler[Any, Any]]]) -> None:

@@ -59,7 +59,9 @@ class Operations:
         elif response is not None:
             operation.metadata.Pack(response)
             operation.response.Pack(response)
-        self._state.execute("UPDATE operations SET done = 1, body = ? WHERE name = ?", operation.SerializeToString(), name)
+        self._state.execute(
+            "UPDATE operations SET done = 1, body = ? WHERE name = ?", operation.SerializeToString(), name
+        )
         waiting = self._waiting.pop(name, None)
         if waiting is not None:
             waiting.set()
@@ -96,7 +98,10 @@ class Operations:
             invalid("Invalid page_size or page_token.")
         before = int(page_token) if page_token else 1 << 62
         rows = self._state.all(
-            "SELECT id, body FROM operations WHERE parent = ? AND id < ? ORDER BY id DESC LIMIT ?", parent, before, size + 1
+            "SELECT id, body FROM operations WHERE parent = ? AND id < ? ORDER BY id DESC LIMIT ?",
+            parent,
+            before,
+            size + 1,
         )
         token = str(rows[size - 1][0]) if len(rows) > size else ""
         return [operations_pb2.Operation.FromString(body) for _, body in rows[:size]], token
@@ -124,5 +129,7 @@ def handlers(operations: Operations, calls: Calls) -> dict[str, Any]:
         "GetOperation": unary(calls, "Operations.GetOperation", operations_pb2.GetOperationRequest, get),
         "WaitOperation": unary(calls, "Operations.WaitOperation", operations_pb2.WaitOperationRequest, wait),
         "DeleteOperation": unary(calls, "Operations.DeleteOperation", operations_pb2.DeleteOperationRequest, delete),
-        "ListOperations": unary(calls, "Operations.ListOperations", operations_pb2.ListOperationsRequest, list_operations),
+        "ListOperations": unary(
+            calls, "Operations.ListOperations", operations_pb2.ListOperationsRequest, list_operations
+        ),
     }

@@ -36,7 +36,7 @@ _AT_FDCWD = -100
 
 _CLONE3, _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 435, 428, 429, 442
 _KEYCTL = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine, 0)
-_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER = 1, 24, 36
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
 _SIGCHLD = 17
 
 
@@ -85,11 +85,6 @@ def die_with_parent(number: int) -> None:
 def drop_from_bounding_set(capability: int) -> None:
     """prctl(PR_CAPBSET_DROP): no process started from here on can gain this capability."""
     _checked(_libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0))
-
-
-def adopt_orphans() -> None:
-    """prctl(PR_SET_CHILD_SUBREAPER)."""
-    _checked(_libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0))
 
 
 def new_session_keyring() -> None:

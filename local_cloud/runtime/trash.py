@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+_DEPTH = 64
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -45,8 +46,12 @@ def _open(name: str, parent: int) -> int:
 
 
 def _empty(descriptor: int) -> None:
-    """Empties a directory, its subdirectories too, however deep: a stack of ours, not of the interpreter's calls."""
+    """Empties a directory, its subdirectories too, however deep.
+
+    Each level costs a descriptor, so what lies deeper than `_DEPTH` is first moved up to the top.
+    """
     stack = [(descriptor, _names(descriptor))]
+    moved = 0
     try:
         while stack:
             current, names = stack[-1]
@@ -62,6 +67,12 @@ def _empty(descriptor: int) -> None:
             except FileNotFoundError:
                 names.pop()
             except (IsADirectoryError, PermissionError):
+                if len(stack) > _DEPTH:
+                    moved += 1
+                    risen = f".deep-{moved}-{os.getpid()}"
+                    os.rename(names.pop(), risen, src_dir_fd=current, dst_dir_fd=descriptor)
+                    stack[0][1].insert(0, risen)
+                    continue
                 below = _open(names[-1], current)
                 stack.append((below, _names(below)))
     finally:

@@ -59,7 +59,7 @@ class Endpoint:
 class Clients:
     """One set of clients per process and loop; cheap to construct, closed once."""
 
-    def __init__(self, endpoint: Endpoint = Endpoint()) -> None:  # noqa: B008 (frozen value)
+    def __init__(self, endpoint: Endpoint = Endpoint()) -> None:
         self._endpoint = endpoint
         self._built: dict[str, Any] = {}
         self._channel: grpc.aio.Channel | None = None
@@ -68,6 +68,7 @@ class Clients:
 
     @property
     def endpoint(self) -> Endpoint:
+        """Where the clients call."""
         return self._endpoint
 
     async def warm(self) -> None:
@@ -77,7 +78,8 @@ class Clients:
         from google.cloud import run_v2
 
         # proto-plus makes its marshalling tables on the first use of each message class.
-        run_v2.RunJobRequest({"name": "x", "overrides": {"container_overrides": [{"env": [{"name": "a", "value": "b"}]}]}})
+        override = {"env": [{"name": "a", "value": "b"}]}
+        run_v2.RunJobRequest({"name": "x", "overrides": {"container_overrides": [override]}})
         if self._channel is not None:
             try:
                 async with asyncio.timeout(5):
@@ -113,7 +115,7 @@ class Clients:
         for client in built.values():
             await client.transport.close()
         if self._channel is not None:
-            await self._channel.close()
+            await self._channel.close(None)
             self._channel = None
 
     async def _build(self, name: str) -> Any:

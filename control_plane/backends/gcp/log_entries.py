@@ -44,9 +44,9 @@ def entries_filter(
     wanted = sorted(set(sources), key=lambda source: (source.job, source.execution))
     terms = [
         'resource.type="cloud_run_job"',
-        f"resource.labels.job_name=({_any(sorted({source.job for source in wanted}))})",
-        f'labels."{EXECUTION_LABEL}"=({_any(source.execution for source in wanted)})',
-        f"logName=({_any(log_names(project, log_id))})",
+        f"resource.labels.job_name={_any(sorted({source.job for source in wanted}))}",
+        f'labels."{EXECUTION_LABEL}"={_any([source.execution for source in wanted])}',
+        f"logName={_any(log_names(project, log_id))}",
     ]
     if since is not None:
         terms.append(f'timestamp>="{rfc3339(since)}"')
@@ -72,7 +72,7 @@ def time_of(entry: Any) -> datetime:
 
 
 def line_of(entry: Any) -> LogLine:
-    """One entry (the protobuf form of `LogEntry`: proto-plus would cost ten times as much) as what the process wrote."""
+    """One entry as what the process wrote. Entries are protobuf's own form: proto-plus would cost ten times as much."""
     return LogLine(
         at=time_of(entry),
         stream=stream_of(entry.log_name, int(entry.severity)),
@@ -110,7 +110,10 @@ def text_of(entry: Any) -> bytes:
         return text if is_partial(entry) else text + b"\n"
     if set(fields) == {"message"} and fields["message"].HasField("string_value"):
         return str(fields["message"].string_value).encode() + b"\n"
-    return json.dumps(_plain(entry.json_payload), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return (
+        json.dumps(_plain(entry.json_payload), ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+        + b"\n"
+    )
 
 
 def is_partial(entry: Any) -> bool:
@@ -132,10 +135,11 @@ def _message_bytes(fields: Any) -> bytes:
 
 
 def _plain(struct: Any) -> dict[str, Any]:
-    from google.protobuf import json_format
+    from google.protobuf import json_format  # type: ignore[import-untyped]
 
     return dict(json_format.MessageToDict(struct))
 
 
-def _any(values: Iterable[str]) -> str:
-    return " OR ".join(json.dumps(value) for value in values)
+def _any(values: list[str]) -> str:
+    quoted = [json.dumps(value) for value in values]
+    return quoted[0] if len(quoted) == 1 else f"({' OR '.join(quoted)})"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,7 +21,7 @@ from control_plane.backends.gcp.log_tail import LogTail
 from control_plane.backends.gcp.logs import PAGE, LogReader
 from control_plane.errors import DockerError
 
-_OVERLAP = timedelta(seconds=3)
+OVERLAP = timedelta(seconds=3)
 """Entries are not ingested in the order of their timestamps: each reading begins a little before the last one's end."""
 _SOURCES_A_FILTER = 100
 """A filter may have 20,000 characters."""
@@ -29,24 +29,25 @@ _QUEUE = 10_000
 
 
 class Follower:
-    """One reader of one execution's output from `since` on."""
+    """One reader of one execution's output from `begin` on, without the lines already `given`."""
 
-    def __init__(self, source: Source, since: datetime) -> None:
+    def __init__(self, source: Source, begin: datetime, given: Iterable[LogLine]) -> None:
         self.source = source
-        self.read_to = since
+        self._begin = begin
+        self.read_to = begin
         """Listing has seen everything up to here."""
         self.quiet_since = asyncio.get_running_loop().time()
         """Loop time of the last new line, or of the first completed reading."""
         self.readings = 0
         self.failure: DockerError | CloudError | None = None
-        self._seen: dict[str, datetime] = {}
+        self._seen = {line.insert_id: line.at for line in given}
         self._left: datetime | None = None
         self._lines: asyncio.Queue[LogLine | None] = asyncio.Queue(_QUEUE)
 
     def offer(self, entry: Any) -> None:
         """Takes an entry once. A slow reader's are left for a later reading: it must not hold up the others."""
         at = log_entries.time_of(entry)
-        if entry.insert_id in self._seen:
+        if at < self._begin or entry.insert_id in self._seen:
             return
         try:
             self._lines.put_nowait(log_entries.line_of(entry))
@@ -64,14 +65,14 @@ class Follower:
     @property
     def start_of_reading(self) -> datetime:
         """Where the next list call begins."""
-        return self.read_to - _OVERLAP if self.readings else self.read_to
+        return max(self.read_to - OVERLAP, self._begin)
 
     def advance(self, read_to: datetime) -> None:
         """Listing has got to `read_to`: ids older than the overlap cannot come again."""
         reached = read_to if self._left is None else min(read_to, self._left)
         self._left = None
         self.read_to = max(self.read_to, reached)
-        horizon = self.read_to - _OVERLAP
+        horizon = self.read_to - OVERLAP
         if len(self._seen) > PAGE:
             self._seen = {key: at for key, at in self._seen.items() if at >= horizon}
 
@@ -105,9 +106,9 @@ class LogFeed:
         self._nudge = asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def follow(self, source: Source, since: datetime) -> AsyncIterator[Follower]:
-        """Lines of `source` from `since` (inclusive) on, for as long as the block lasts."""
-        follower = Follower(source, since)
+    async def follow(self, source: Source, begin: datetime, given: Iterable[LogLine] = ()) -> AsyncIterator[Follower]:
+        """Lines of `source` from `begin` (inclusive) on except those `given`, for as long as the block lasts."""
+        follower = Follower(source, begin, given)
         self._followers.add(follower)
         self._tail.want(self._sources())
         self._nudge.set()

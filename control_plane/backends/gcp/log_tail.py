@@ -20,7 +20,7 @@ _NEVER = frozenset({"UNIMPLEMENTED", "PERMISSION_DENIED", "UNAUTHENTICATED", "NO
 
 
 class LogTail:
-    """Keeps one session open for the wanted sources; gives up quietly where tailing is not to be had (listing goes on)."""
+    """Keeps one session open for the wanted sources; where tailing is not to be had, listing goes on alone."""
 
     def __init__(self, reader: LogReader, deliver: Callable[[Any], Awaitable[None]]) -> None:
         self._reader = reader

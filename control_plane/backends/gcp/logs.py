@@ -37,6 +37,7 @@ class LogReader:
 
     @property
     def clients(self) -> Clients:
+        """The SDK clients this reader uses."""
         return self._clients
 
     async def page(
@@ -69,9 +70,7 @@ class LogReader:
         answer = ListLogEntriesResponse.pb(await call("reading the log archive", attempt, total=90.0, each=20.0))
         return Page(list(answer.entries), answer.next_page_token)
 
-    async def entries(
-        self, source: Source, *, since: datetime | None, until: datetime | None
-    ) -> AsyncIterator[Any]:
+    async def entries(self, source: Source, *, since: datetime | None, until: datetime | None) -> AsyncIterator[Any]:
         """All entries in time order, page by page."""
         token = ""
         while True:
@@ -105,11 +104,11 @@ class LogReader:
 
     async def lines(
         self, source: Source, *, since: datetime | None, until: datetime | None, tail: int | None
-    ) -> AsyncIterator[tuple[Any, LogLine]]:
-        """Entries with their lines, in time order."""
+    ) -> AsyncIterator[LogLine]:
+        """The lines of one execution in time order; with `tail` the last so many."""
         if tail is not None and tail >= 0:
             for entry in await self.last_lines(source, tail, since=since, until=until):
-                yield entry, log_entries.line_of(entry)
+                yield log_entries.line_of(entry)
             return
         async for entry in self.entries(source, since=since, until=until):
-            yield entry, log_entries.line_of(entry)
+            yield log_entries.line_of(entry)

@@ -43,7 +43,7 @@ class MinuteQuota:
             return
         if self._waiting >= 2 * self.per_minute:
             raise Unavailable(
-                f"too many requests are waiting for the quota {self.name!r} ({self.per_minute} a minute); try again later"
+                f"too many requests wait for the quota {self.name!r} ({self.per_minute} a minute); try again later"
             )
         self._waiting += 1
         try:

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import closing
+from functools import partial
+from typing import Any, TypeVar
 
 from control_plane.backends.gcp.calls import TRANSIENT, CloudError, call, docker_errors
 from control_plane.errors import NotFound
-
-if TYPE_CHECKING:
-    from google.cloud.storage import Bucket, Client
 
 T = TypeVar("T")
 
 _PIECE = 8 * 1024 * 1024
 """Bytes a request; a multiple of 256 KiB, as resumable uploads want."""
+ONCE: Mapping[str, Any] = {"timeout": 30.0, "retry": None}
+"""For calls of the SDK: `ObjectStorage.do` repeats them, the SDK's own two minutes of retries stay out of it."""
 _TIMEOUT = 60.0
+_TOTAL = 60.0
 
 
 class ObjectStorage:
@@ -30,43 +32,58 @@ class ObjectStorage:
         self.bucket_name = bucket
         self._project = project
         self._endpoint = endpoint
-        self._client: Client | None = None
+        self._client: Any = None
         self._making = threading.Lock()
 
     async def warm(self) -> None:
         """Imports the SDK and makes the client."""
         await asyncio.to_thread(self.bucket)
 
-    def bucket(self) -> Bucket:
+    def bucket(self) -> Any:
         """The bucket, for use in a thread."""
         from google.cloud.storage import Client
 
+        client: Any = Client
         with self._making:
             if self._client is None:
                 if self._endpoint:
                     from google.auth.credentials import AnonymousCredentials
 
-                    self._client = Client(
+                    anonymous: Any = AnonymousCredentials  # the SDK has no types
+                    self._client = client(
                         project=self._project,
-                        credentials=AnonymousCredentials(),
+                        credentials=anonymous(),
                         client_options={"api_endpoint": self._endpoint},
                     )
                 else:
-                    self._client = Client(project=self._project)
+                    self._client = client(project=self._project)
             return self._client.bucket(self.bucket_name)
 
-    async def do(self, doing: str, work: Callable[[Bucket], T], *, repeat: bool = True) -> T:
+    async def ensure_bucket(self) -> None:
+        """Makes the bucket where there is none (a local cloud's; in the cloud it is the operator's). Repeatable."""
+
+        def create(bucket: Any) -> None:
+            if not bucket.exists(**ONCE):
+                bucket.create(**ONCE)
+
+        try:
+            await self.do("creating the bucket", create)
+        except CloudError as error:
+            if error.code != "ALREADY_EXISTS":
+                raise error.docker() from error
+
+    async def do(self, doing: str, work: Callable[[Any], T], *, repeat: bool = True) -> T:
         """Runs `work(bucket)` in a thread. Raises CloudError. `repeat` says that `work` may run twice."""
 
         async def attempt(timeout: float) -> T:
             return await asyncio.to_thread(lambda: work(self.bucket()))
 
-        return await call(doing, attempt, total=60.0, repeat=TRANSIENT if repeat else frozenset())
+        return await call(doing, attempt, total=_TOTAL, repeat=TRANSIENT if repeat else frozenset())
 
     async def close(self) -> None:
         """Closes the HTTP sessions."""
         if self._client is not None:
-            await asyncio.to_thread(cast(Any, self._client).close)
+            await asyncio.to_thread(self._client.close)
 
 
 class BucketBlobs:
@@ -96,7 +113,7 @@ class BucketBlobs:
             try:
                 async for piece in _pieces(content):
                     size += len(piece)
-                    await self._storage.do(doing, lambda _, data=piece: writer.write(data), repeat=False)
+                    await self._storage.do(doing, partial(_write, writer, piece), repeat=False)
                 await self._storage.do(doing, lambda _: writer.close(), repeat=False)
             except BaseException:
                 await asyncio.shield(asyncio.to_thread(_abandon, writer))
@@ -105,8 +122,6 @@ class BucketBlobs:
 
     async def get(self, key: str) -> AsyncIterator[bytes]:
         """The stored bytes, in pieces. Raises NotFound or Unavailable."""
-        from contextlib import closing
-
         with docker_errors():
             doing = "reading an archive"
             try:
@@ -125,7 +140,9 @@ class BucketBlobs:
         """Deletes; a missing one is no error."""
         with docker_errors():
             try:
-                await self._storage.do("deleting an archive", lambda bucket: bucket.blob(self._name(key)).delete())
+                await self._storage.do(
+                    "deleting an archive", lambda bucket: bucket.blob(self._name(key)).delete(**ONCE)
+                )
             except CloudError as error:
                 if error.code != "NOT_FOUND":
                     raise
@@ -141,6 +158,10 @@ async def _pieces(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             held.clear()
     if held:
         yield bytes(held)
+
+
+def _write(writer: Any, piece: bytes, _bucket: Any) -> None:
+    writer.write(piece)
 
 
 def _abandon(writer: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from control_plane.backends.gcp.calls import CloudError, docker_errors
-from control_plane.backends.gcp.storage import ObjectStorage
+from control_plane.backends.gcp.storage import ONCE, ObjectStorage
 from control_plane.errors import ServerError
 from control_plane.model import Volume
 
@@ -70,7 +70,7 @@ class BucketVolumes:
         marker = volume_location(self.root, volume.tenant, volume.name).path + "/"
 
         def put(bucket: Any) -> None:
-            bucket.blob(marker).upload_from_string(b"", content_type="application/x-directory", timeout=30)
+            bucket.blob(marker).upload_from_string(b"", content_type="application/x-directory", **ONCE)
 
         with docker_errors():
             await self._storage.do("creating the volume", put)
@@ -80,7 +80,7 @@ class BucketVolumes:
         prefix = volume_location(self.root, volume.tenant, volume.name).path + "/"
 
         def delete_all(bucket: Any) -> None:
-            for blob in list(bucket.list_blobs(prefix=prefix, timeout=30)):
+            for blob in list(bucket.list_blobs(prefix=prefix, **ONCE)):
                 _delete(blob)
 
         with docker_errors():
@@ -99,7 +99,7 @@ def _delete(blob: Any) -> None:
     from google.api_core.exceptions import NotFound
 
     try:
-        blob.delete(timeout=30)
+        blob.delete(**ONCE)
     except NotFound:
         return
 

@@ -21,7 +21,9 @@ _READ = 1 << 20
 def check_digest(digest: str) -> str:
     """Returns a well-formed digest; raises RegistryError DIGEST_INVALID (only sha256 is served)."""
     if not _DIGEST.fullmatch(digest):
-        raise RegistryError("DIGEST_INVALID", "provided digest did not match uploaded content: want sha256:<64 hex digits>")
+        raise RegistryError(
+            "DIGEST_INVALID", "provided digest did not match uploaded content: want sha256:<64 hex digits>"
+        )
     return digest
 
 

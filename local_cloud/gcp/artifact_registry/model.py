@@ -86,7 +86,9 @@ class Registry:
             check_digest(reference)
         else:
             row = self._state.one(
-                "SELECT digest FROM registry_tags WHERE repository = ? AND tag = ?", repository, self._check_tag(reference)
+                "SELECT digest FROM registry_tags WHERE repository = ? AND tag = ?",
+                repository,
+                self._check_tag(reference),
             )
             digest = row[0] if row else None
         row = self._state.one(
@@ -102,7 +104,9 @@ class Registry:
         self._check_complete(repository, document)
         digest = self.files.write(content)
         if ":" in reference and check_digest(reference) != digest:
-            raise RegistryError("DIGEST_INVALID", "provided digest did not match uploaded content", {"digest": reference})
+            raise RegistryError(
+                "DIGEST_INVALID", "provided digest did not match uploaded content", {"digest": reference}
+            )
         kind = document.get("mediaType") or media_type.split(";")[0].strip()
         with self._state.transaction():
             self._state.execute("INSERT OR REPLACE INTO registry_manifests VALUES (?, ?, ?)", repository, digest, kind)
@@ -119,7 +123,9 @@ class Registry:
                 self._state.execute("DELETE FROM registry_tags WHERE repository = ? AND tag = ?", repository, reference)
                 return
             self._state.execute("DELETE FROM registry_tags WHERE repository = ? AND digest = ?", repository, digest)
-            self._state.execute("DELETE FROM registry_manifests WHERE repository = ? AND digest = ?", repository, digest)
+            self._state.execute(
+                "DELETE FROM registry_manifests WHERE repository = ? AND digest = ?", repository, digest
+            )
         self._sweep(digest)
 
     def tags(self, repository: str, after: str, limit: int) -> list[str]:
@@ -127,7 +133,10 @@ class Registry:
         if self._state.one("SELECT 1 FROM registry_manifests WHERE repository = ? LIMIT 1", repository) is None:
             raise RegistryError("NAME_UNKNOWN", "repository name not known to registry", {"name": repository})
         rows = self._state.all(
-            "SELECT tag FROM registry_tags WHERE repository = ? AND tag > ? ORDER BY tag LIMIT ?", repository, after, limit
+            "SELECT tag FROM registry_tags WHERE repository = ? AND tag > ? ORDER BY tag LIMIT ?",
+            repository,
+            after,
+            limit,
         )
         return [row[0] for row in rows]
 
@@ -174,8 +183,14 @@ class Registry:
                 raise RegistryError("MANIFEST_INVALID", "manifest has a descriptor without a digest")
             digest = check_digest(descriptor["digest"])
             if children is not None:
-                row = self._state.one("SELECT 1 FROM registry_manifests WHERE repository = ? AND digest = ?", repository, digest)
+                row = self._state.one(
+                    "SELECT 1 FROM registry_manifests WHERE repository = ? AND digest = ?", repository, digest
+                )
                 if row is None:
-                    raise RegistryError("MANIFEST_BLOB_UNKNOWN", "manifest references an unknown manifest", {"digest": digest})
+                    raise RegistryError(
+                        "MANIFEST_BLOB_UNKNOWN", "manifest references an unknown manifest", {"digest": digest}
+                    )
             elif not descriptor.get("urls") and not self._has_blob(repository, digest):
-                raise RegistryError("MANIFEST_BLOB_UNKNOWN", "manifest references a manifest or blob unknown to registry", digest)
+                raise RegistryError(
+                    "MANIFEST_BLOB_UNKNOWN", "manifest references a manifest or blob unknown to registry", digest
+                )

@@ -55,7 +55,9 @@ class RegistryFace:
             Route("/v2/{name:path}/tags/list", self._guard(self.tags, "tags"), methods=["GET"]),
         ]
 
-    def _guard(self, work: Callable[[Request], Awaitable[Response]], kind: str) -> Callable[[Request], Awaitable[Response]]:
+    def _guard(
+        self, work: Callable[[Request], Awaitable[Response]], kind: str
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             name = request.path_params.get("name", "")
             if not self._auth.admits(request.headers.get("authorization", "")):

@@ -40,7 +40,7 @@ class ImageContent:
     user: str
 
 
-class ImageMissing(ServiceError):
+class ImageMissingError(ServiceError):
     """The registry does not have the image."""
 
     def __init__(self, reference: str) -> None:
@@ -66,25 +66,25 @@ class Images:
             )
 
     def resolve(self, reference: str) -> tuple[str, str]:
-        """(repository, manifest digest) of a reference; raises ImageMissing."""
+        """(repository, manifest digest) of a reference; raises ImageMissingError."""
         match = _REFERENCE.fullmatch(reference)
         if match is None:
-            raise ImageMissing(reference)
+            raise ImageMissingError(reference)
         try:
             repository = Registry.check_name(match[2])
             return repository, self._registry.manifest(repository, match[4] or match[3] or "latest").digest
         except RegistryError:
-            raise ImageMissing(reference) from None
+            raise ImageMissingError(reference) from None
 
     async def load(self, reference: str, repository: str, digest: str) -> ImageContent:
-        """Imports an image; raises ServiceError (ImageMissing, or what is wrong with it)."""
+        """Imports an image; raises ServiceError (ImageMissingError, or what is wrong with it)."""
         ready = self._ready.get(digest)
         if ready is not None:
             return ready
         try:
             content = await self._import(reference, repository, digest)
         except RegistryError:
-            raise ImageMissing(reference) from None
+            raise ImageMissingError(reference) from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ServiceError("INVALID_ARGUMENT", f"Image '{reference}' is malformed: {error!r}.") from None
         except OSError as error:
@@ -122,4 +122,7 @@ class Images:
             target = child.get("platform") or {}
             if target.get("os") == "linux" and target.get("architecture") == wanted:
                 return str(child["digest"])
-        raise ServiceError("INVALID_ARGUMENT", f"Container manifest type '{index.media_type}' must support {wanted}/linux: '{reference}'.")
+        raise ServiceError(
+            "INVALID_ARGUMENT",
+            f"Container manifest type '{index.media_type}' must support {wanted}/linux: '{reference}'.",
+        )

@@ -56,7 +56,9 @@ def check_annotations(annotations: Mapping[str, str], path: str) -> None:
         invalid(f"{path}: annotations are larger than {_MAX_ANNOTATIONS} bytes.")
     for key in annotations:
         if "/" in key and _reserved(key.rpartition("/")[0]):
-            invalid(f"{path}: The annotation '{key}' uses a reserved namespace: {', '.join(_RESERVED)} are not supported.")
+            invalid(
+                f"{path}: The annotation '{key}' uses a reserved namespace: {', '.join(_RESERVED)} are not supported."
+            )
 
 
 def check_env(env: Iterable[Any], path: str) -> None:

@@ -33,7 +33,8 @@ def location(parent: str, project: str) -> Location:
         invalid(f"Invalid resource name '{parent}': must be of the form projects/{{project}}/locations/{{location}}.")
     if match[1] != project:
         raise ServiceError(
-            "PERMISSION_DENIED", f"Permission denied on resource project {match[1]}, or it does not exist (here is only {project})."
+            "PERMISSION_DENIED",
+            f"Permission denied on resource project {match[1]}, or it does not exist (here is only {project}).",
         )
     return Location(match[1], match[2])
 
@@ -53,7 +54,9 @@ def job(name: str, project: str) -> tuple[str, str]:
 
 def execution(name: str, project: str) -> tuple[str, str]:
     """`…/jobs/J/executions/E` → (job name, E)."""
-    return _split(name, _EXECUTION, "projects/{project}/locations/{location}/jobs/{job}/executions/{execution}", project)
+    return _split(
+        name, _EXECUTION, "projects/{project}/locations/{location}/jobs/{job}/executions/{execution}", project
+    )
 
 
 def task(name: str, project: str) -> tuple[str, str]:

@@ -29,7 +29,9 @@ def check_limits(limits: Mapping[str, str], path: str) -> tuple[float, int]:
         if key == "nvidia.com/gpu":
             invalid(f"{path}.resources.limits.{key}: GPUs are not served by the local cloud.")
         if key not in ("cpu", "memory"):
-            invalid(f"{path}.resources.limits.{key}: Invalid resource. Supported resources: cpu, memory, nvidia.com/gpu.")
+            invalid(
+                f"{path}.resources.limits.{key}: Invalid resource. Supported resources: cpu, memory, nvidia.com/gpu."
+            )
     cpus = _cpu(limits.get("cpu") or _DEFAULT_CPU, path)
     return float(cpus), _memory(limits.get("memory") or _DEFAULT_MEMORY, cpus, path)
 
@@ -45,9 +47,15 @@ def _cpu(text: str, path: str) -> int:
         _refuse(path, "cpu", f"Could not parse '{text}' as a quantity.")
     cpus = Decimal(match[1]) / (1000 if match[2] else 1)
     if cpus < 1:
-        _refuse(path, "cpu", "Total cpu < 1 is not supported with gen2 execution environment with cpu always allocated (unthrottled).")
+        _refuse(
+            path,
+            "cpu",
+            "Total cpu < 1 is not supported with gen2 execution environment with cpu always allocated (unthrottled).",
+        )
     if cpus not in (1, 2, 4, 6, 8):
-        _refuse(path, "cpu", f"For the specified value, cpu must be one of 1, 2, 4, 6 or 8 but got {cpus.normalize():f}.")
+        _refuse(
+            path, "cpu", f"For the specified value, cpu must be one of 1, 2, 4, 6 or 8 but got {cpus.normalize():f}."
+        )
     return int(cpus)
 
 
@@ -64,7 +72,9 @@ def _memory(text: str, cpus: int, path: str) -> int:
         )
     low, high = _MEMORY_OF[cpus]
     if not low <= size <= high:
-        _refuse(path, "memory", f"For {cpus}.0 CPU, memory must be between {_display(low)} and {_display(high)} inclusive.")
+        _refuse(
+            path, "memory", f"For {cpus}.0 CPU, memory must be between {_display(low)} and {_display(high)} inclusive."
+        )
     return size
 
 

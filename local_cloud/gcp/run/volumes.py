@@ -22,7 +22,7 @@ _ALWAYS_TRUE = ("implicit-dirs", "implicit-dirs=true")
 """gcsfuse options that a plain directory fulfils anyway."""
 
 
-class VolumeMissing(Exception):
+class VolumeMissingError(Exception):
     """A volume's source does not exist when the task starts."""
 
 
@@ -76,7 +76,9 @@ def _check_source(volume: Any, path: str, nfs_servers: tuple[str, ...]) -> None:
                 unserved(f"{path}.gcs.mount_options: the mount option '{option}'.")
     if kind == "nfs":
         if volume.nfs.server not in nfs_servers:
-            unserved(f"{path}.nfs.server: '{volume.nfs.server}'; this machine is the only NFS server: {', '.join(nfs_servers)}.")
+            unserved(
+                f"{path}.nfs.server: '{volume.nfs.server}'; this machine is the only NFS server: {', '.join(nfs_servers)}."
+            )
         export = PurePosixPath(volume.nfs.path)
         if not export.is_absolute() or ".." in export.parts:
             invalid(f"{path}.nfs.path: '{volume.nfs.path}' must be an absolute path.")
@@ -89,6 +91,15 @@ def _relative(text: str, path: str) -> PurePosixPath:
     return relative
 
 
+def _below(directory: Path, relative: str, name: str) -> Path:
+    """A directory inside another, made when missing; a link that leads out of it is not followed."""
+    inner = (directory / relative).resolve()
+    if not inner.is_relative_to(directory.resolve()):
+        raise VolumeMissingError(f"mounting volume '{name}' failed: {relative} leads out of the volume.")
+    inner.mkdir(parents=True, exist_ok=True)
+    return inner
+
+
 class Volumes:
     """Makes the binds of one attempt, and clears up after it."""
 
@@ -97,14 +108,13 @@ class Volumes:
         self._scratch = scratch
 
     def binds(self, task: Any, attempt: str) -> tuple[Bind, ...]:
-        """The binds for a Task message; raises VolumeMissing when a bucket or an export is not there."""
+        """The binds for a Task message; raises VolumeMissingError when a bucket or an export is not there."""
         sources: dict[str, tuple[Path, bool]] = {volume.name: self._source(volume, attempt) for volume in task.volumes}
         binds = []
         for mount in task.containers[0].volume_mounts:
             source, read_only = sources[mount.name]
             if mount.sub_path:
-                source = source / mount.sub_path
-                source.mkdir(parents=True, exist_ok=True)
+                source = _below(source, mount.sub_path, mount.name)
             binds.append(Bind(source, mount.mount_path, read_only))
         return tuple(binds)
 
@@ -124,16 +134,19 @@ class Volumes:
         if kind == "nfs":
             export = Path(volume.nfs.path)
             if not export.exists():
-                raise VolumeMissing(f"mounting volume '{volume.name}' failed: nfs export {volume.nfs.path} does not exist.")
+                raise VolumeMissingError(
+                    f"mounting volume '{volume.name}' failed: nfs export {volume.nfs.path} does not exist."
+                )
             return export, volume.nfs.read_only
         return self._bucket_directory(volume), volume.gcs.read_only
 
     def _bucket_directory(self, volume: Any) -> Path:
         directory = self._buckets.directory(volume.gcs.bucket)
         if directory is None:
-            raise VolumeMissing(f"mounting volume '{volume.name}' failed: bucket {volume.gcs.bucket} does not exist.")
+            raise VolumeMissingError(
+                f"mounting volume '{volume.name}' failed: bucket {volume.gcs.bucket} does not exist."
+            )
         for option in volume.gcs.mount_options:
             if option.startswith("only-dir="):
-                directory = directory / option.removeprefix("only-dir=")
-                directory.mkdir(parents=True, exist_ok=True)
+                directory = _below(directory, option.removeprefix("only-dir="), volume.name)
         return directory

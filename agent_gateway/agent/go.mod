@@ -1,0 +1,3 @@
+module sockerless/agent
+
+go 1.24

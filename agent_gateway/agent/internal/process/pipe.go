@@ -1,0 +1,29 @@
+package process
+
+import (
+	"os"
+	"syscall"
+)
+
+const pipeSize = 1 << 20
+
+// Pipe makes a pipe of 1 MiB where the system allows it, so that a fast writer and the agent do not wait for each other at every 64 KiB.
+func Pipe() (r, w *os.File, err error) {
+	const setPipeSize = 1031 // F_SETPIPE_SZ
+	if r, w, err = os.Pipe(); err != nil {
+		return nil, nil, err
+	}
+	if rc, err := r.SyscallConn(); err == nil {
+		rc.Control(func(fd uintptr) { syscall.Syscall(syscall.SYS_FCNTL, fd, setPipeSize, pipeSize) })
+	}
+	return r, w, nil
+}
+
+// CloseAll closes the files that are there.
+func CloseAll(files ...*os.File) {
+	for _, f := range files {
+		if f != nil {
+			f.Close()
+		}
+	}
+}

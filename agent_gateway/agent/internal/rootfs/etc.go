@@ -1,0 +1,120 @@
+package rootfs
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// hostname sets the UTS name where the platform gives the container its own; programs find it in /etc/hostname and HOSTNAME as well.
+func (s *Spec) hostname() error {
+	if s.Hostname == "" {
+		return nil
+	}
+	if os.Getpid() == 1 {
+		syscall.Sethostname([]byte(s.Hostname))
+		if s.Domainname != "" {
+			syscall.Setdomainname([]byte(s.Domainname))
+		}
+	}
+	replace("/etc/hostname", []byte(s.Hostname+"\n")) // a read-only image keeps its own
+	return nil
+}
+
+const localHosts = `127.0.0.1	localhost
+::1	localhost ip6-localhost ip6-loopback
+fe00::	ip6-localnet
+ff00::	ip6-mcastprefix
+ff02::1	ip6-allnodes
+ff02::2	ip6-allrouters
+`
+
+// etcHosts adds the container's own name and --add-host entries to what the platform has written.
+func (s *Spec) etcHosts() error {
+	const path = "/etc/hosts"
+	text, _ := os.ReadFile(path)
+	if !bytes.Contains(text, []byte("localhost")) {
+		text = append([]byte(localHosts), text...)
+	}
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		text = append(text, '\n')
+	}
+	for _, entry := range s.ExtraHosts {
+		name, ip, _ := strings.Cut(entry, ":")
+		text = fmt.Appendf(text, "%s\t%s\n", strings.Trim(ip, "[]"), name)
+	}
+	if s.Hostname != "" && !slices.Contains(strings.Fields(string(text)), s.Hostname) {
+		names := s.Hostname
+		if s.Domainname != "" {
+			names = s.Hostname + "." + s.Domainname + " " + s.Hostname
+		}
+		text = fmt.Appendf(text, "%s\t%s\n", ownAddress(), names)
+	}
+	if err := replace(path, text); err != nil && len(s.ExtraHosts) > 0 {
+		return fmt.Errorf("extra hosts cannot be written: %w", err)
+	}
+	return nil
+}
+
+func ownAddress() string {
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && !n.IP.IsLoopback() {
+			return n.IP.String()
+		}
+	}
+	return "127.0.0.1"
+}
+
+// resolvConf replaces in /etc/resolv.conf what --dns, --dns-search and --dns-option give.
+func (s *Spec) resolvConf() error {
+	const path = "/etc/resolv.conf"
+	if len(s.DNS)+len(s.DNSSearch)+len(s.DNSOptions) == 0 {
+		return nil
+	}
+	var out bytes.Buffer
+	old, _ := os.ReadFile(path)
+	for _, line := range strings.Split(string(old), "\n") {
+		word, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		given := word == "nameserver" && len(s.DNS) > 0 || (word == "search" || word == "domain") && len(s.DNSSearch) > 0 ||
+			word == "options" && len(s.DNSOptions) > 0
+		if !given && line != "" {
+			out.WriteString(line + "\n")
+		}
+	}
+	for _, server := range s.DNS {
+		out.WriteString("nameserver " + server + "\n")
+	}
+	if search := strings.Join(s.DNSSearch, " "); search != "" && search != "." {
+		out.WriteString("search " + search + "\n")
+	}
+	if len(s.DNSOptions) > 0 {
+		out.WriteString("options " + strings.Join(s.DNSOptions, " ") + "\n")
+	}
+	if err := replace(path, out.Bytes()); err != nil {
+		return fmt.Errorf("dns settings cannot be written: %w", err)
+	}
+	return nil
+}
+
+// replace writes a file of /etc in place: it may be a bind mount of the platform's.
+func replace(path string, text []byte) error {
+	if err := os.MkdirAll("/etc", 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, text, 0o644)
+}
+
+func (s *Spec) sysctls() error {
+	for name, value := range s.Sysctls {
+		path := "/proc/sys/" + strings.ReplaceAll(name, ".", "/")
+		if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
+			return fmt.Errorf("sysctl %s cannot be set: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,64 @@
+// The agent is the first process of every container. It dials the gateway, runs the user's process and serves streams.
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"sockerless/agent/internal/process"
+	"sockerless/agent/internal/websocket"
+)
+
+// version is set by the build.
+var version = "0.1.0"
+
+const defaultConnectTimeout = 300 * time.Second
+
+func main() {
+	if len(os.Args) == 1 && os.Args[0] == process.StageName {
+		process.Stage()
+	}
+	process.Hide()
+	// Streams keep their bytes in pooled blocks, so garbage is small; more threads than this only cost memory.
+	debug.SetGCPercent(50)
+	debug.SetMemoryLimit(96 << 20)
+	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), 4))
+	a, err := fromEnvironment()
+	if err != nil {
+		diagnose("the agent cannot start: " + err.Error())
+		os.Exit(process.CodeRefused)
+	}
+	a.main()
+}
+
+func fromEnvironment() (*Agent, error) {
+	callback, container, token := os.Getenv("SOCKERLESS_CALLBACK_URL"), os.Getenv("SOCKERLESS_CONTAINER_ID"), os.Getenv("SOCKERLESS_AGENT_TOKEN")
+	if callback == "" || container == "" || token == "" {
+		return nil, fmt.Errorf("SOCKERLESS_CALLBACK_URL, SOCKERLESS_CONTAINER_ID and SOCKERLESS_AGENT_TOKEN must be set")
+	}
+	gateway, err := websocket.ParseGateway(callback, token)
+	if err != nil {
+		return nil, err
+	}
+	timeout := defaultConnectTimeout
+	if text := os.Getenv("SOCKERLESS_CONNECT_TIMEOUT"); text != "" {
+		seconds, err := strconv.ParseFloat(text, 64)
+		if err != nil || seconds <= 0 {
+			return nil, fmt.Errorf("SOCKERLESS_CONNECT_TIMEOUT must be a number of seconds, not %q", text)
+		}
+		timeout = time.Duration(seconds * float64(time.Second))
+	}
+	os.Clearenv()
+	return newAgent(container, gateway, timeout), nil
+}
+
+// diagnose writes a line of the agent's own to the platform's log.
+func diagnose(message string) {
+	fmt.Fprintf(os.Stderr, "{\"message\":%q,\"severity\":\"WARNING\",\"time\":%q,\"sockerless\":{\"agent\":true}}\n", message, now())
+}
+
+func now() string { return time.Now().UTC().Format("2006-01-02T15:04:05.000000000Z") }

@@ -1,0 +1,219 @@
+"""The control plane as the gateway calls it (docs/wire-protocol.md, section 7): over HTTP, or an ASGI app in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from agent_gateway.tickets import GatewayTokens
+
+ASGIApp = Callable[
+    [
+        MutableMapping[str, Any],
+        Callable[[], Awaitable[MutableMapping[str, Any]]],
+        Callable[[MutableMapping[str, Any]], Awaitable[None]],
+    ],
+    Awaitable[None],
+]
+
+_PREFIX = "/internal/v1"
+_TIMEOUT_SECONDS = 30.0
+_HELLO_TIMEOUT_SECONDS = 1800.0
+"""`hello` lasts as long as the control plane pushes files into the container."""
+
+
+class Refused(Exception):
+    """The control plane's answer was an error: HTTP status and Docker's message, fit for the client."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class HijackRequest:
+    """A Docker request that is to be hijacked, as it came."""
+
+    method: str
+    path: str
+    query: str
+    authorization: str
+    body: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the control plane allows: one stream."""
+
+    stream_id: str
+    ticket: str
+    relay_url: str
+    container: str
+    tty: bool
+    content_type: str
+
+
+class ControlPlane(Protocol):
+    """Calls raise Refused for an answer that is an error, with status 503 when there was none."""
+
+    async def tickets(self, request: HijackRequest) -> Grant: ...
+
+    async def hello(self, container: str, message: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    async def event(self, container: str, event: Mapping[str, Any]) -> None: ...
+
+    async def gone(self, container: str, boot: str) -> None: ...
+
+
+class _Calls:
+    """The four calls on top of one POST."""
+
+    def __init__(self, tokens: GatewayTokens, gateway: str) -> None:
+        self._tokens = tokens
+        self._gateway = gateway
+
+    async def _post(self, path: str, body: bytes, authorization: str, timeout: float) -> tuple[int, bytes]:
+        raise NotImplementedError
+
+    async def _call(self, path: str, body: Mapping[str, Any], timeout: float = _TIMEOUT_SECONDS) -> Any:
+        status, content = await self._post(
+            _PREFIX + path, orjson.dumps(body), f"Bearer {self._tokens.current()}", timeout
+        )
+        answer = None
+        if content:
+            try:
+                answer = orjson.loads(content)
+            except orjson.JSONDecodeError:
+                raise Refused(502, "the control plane gave no JSON answer") from None
+        if not 200 <= status <= 299:
+            message = answer.get("message") if isinstance(answer, dict) else None
+            raise Refused(status, message if isinstance(message, str) else f"the control plane answered {status}")
+        return answer
+
+    async def tickets(self, request: HijackRequest) -> Grant:
+        """Asks whether a hijacked request is allowed, and for which stream."""
+        answer = await self._call(
+            "/tickets",
+            {
+                "method": request.method,
+                "path": request.path,
+                "query": request.query,
+                "authorization": request.authorization,
+                "body": request.body,
+            },
+        )
+        try:
+            return Grant(
+                answer["stream_id"],
+                answer["ticket"],
+                answer["relay_url"],
+                answer["container"],
+                bool(answer["tty"]),
+                answer["content_type"],
+            )
+        except (TypeError, KeyError):
+            raise Refused(502, "the control plane's answer lacks a field") from None
+
+    async def hello(self, container: str, message: Mapping[str, Any]) -> dict[str, Any]:
+        """An agent's `hello`; the answer is the `welcome`'s action and spec."""
+        body = {**message, "gateway": self._gateway}
+        answer = await self._call(f"/links/{container}/hello", body, _HELLO_TIMEOUT_SECONDS)
+        if not isinstance(answer, dict):
+            raise Refused(502, "the control plane's answer is not an object")
+        return answer
+
+    async def event(self, container: str, event: Mapping[str, Any]) -> None:
+        """One lifecycle event."""
+        await self._call(f"/links/{container}/events", event)
+
+    async def gone(self, container: str, boot: str) -> None:
+        """No link for a while."""
+        await self._call(f"/links/{container}/gone", {"boot": boot, "gateway": self._gateway})
+
+
+class HttpControlPlane(_Calls):
+    """A control plane at a URL."""
+
+    def __init__(self, url: str, tokens: GatewayTokens, gateway: str) -> None:
+        super().__init__(tokens, gateway)
+        self._url = url.rstrip("/")
+        self._client: Any = None
+
+    async def _post(self, path: str, body: bytes, authorization: str, timeout: float) -> tuple[int, bytes]:
+        import httpx
+
+        if self._client is None:
+            limits = httpx.Limits(max_connections=512, max_keepalive_connections=64)
+            self._client = httpx.AsyncClient(base_url=self._url, limits=limits)
+        headers = {"authorization": authorization, "content-type": "application/json"}
+        try:
+            answer = await self._client.post(path, content=body, headers=headers, timeout=timeout)
+        except httpx.HTTPError:
+            raise Refused(503, "the control plane can't be reached") from None
+        return answer.status_code, answer.content
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
+
+
+class AsgiControlPlane(_Calls):
+    """A control plane in this process: its ASGI app is called, with nothing in between."""
+
+    def __init__(self, app: ASGIApp, tokens: GatewayTokens, gateway: str) -> None:
+        super().__init__(tokens, gateway)
+        self._app = app
+
+    async def _post(self, path: str, body: bytes, authorization: str, timeout: float) -> tuple[int, bytes]:
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "query_string": b"",
+            "headers": [
+                (b"host", b"control-plane"),
+                (b"authorization", authorization.encode()),
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+            ],
+            "client": None,
+            "server": None,
+        }
+        unread = [body]
+        status = 500
+        parts: list[bytes] = []
+        done = asyncio.Event()
+
+        async def receive() -> MutableMapping[str, Any]:
+            if unread:
+                return {"type": "http.request", "body": unread.pop(), "more_body": False}
+            await done.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif message["type"] == "http.response.body":
+                parts.append(message.get("body", b""))
+
+        try:
+            async with asyncio.timeout(timeout):
+                await self._app(scope, receive, send)
+        except TimeoutError:
+            raise Refused(504, "the control plane did not answer in time") from None
+        finally:
+            done.set()
+        return status, b"".join(parts)

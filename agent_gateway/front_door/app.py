@@ -1,0 +1,147 @@
+"""What Docker clients talk to: hijacks end here, everything else goes to the control plane."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from agent_gateway.asgi import App, Receive, Scope, Send, read_body, respond_message
+from agent_gateway.client_half import StreamError
+from agent_gateway.control_plane_client import ControlPlane, Grant, HijackRequest, Refused
+from agent_gateway.front_door.attach_websocket import WebsocketClient, WebsocketStream
+from agent_gateway.front_door.hijacked import HijackedStream, RawClient, stdout_text
+from agent_gateway.relay.app import RelayApp
+from agent_gateway.streams import Relay
+
+_HIJACK = re.compile(r"(?:/v\d+\.\d+)?/(?:containers/[^/]+/(attach)(/ws)?|exec/[^/]+/(start))")
+_BODY_LIMIT = 256 * 1024
+_DEFAULT_TYPE = "application/vnd.docker.raw-stream"
+
+
+class FrontDoor:
+    """The ASGI app of the Docker listeners."""
+
+    def __init__(
+        self,
+        control_plane: ControlPlane,
+        inner: App,
+        relay_for: Callable[[str], Relay],
+        relay_app: RelayApp | None = None,
+    ) -> None:
+        self._control_plane = control_plane
+        self._inner = inner
+        self._relay_for = relay_for
+        self._relay_app = relay_app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        path: str = scope["path"]
+        if path.endswith(("/start", "/attach", "/attach/ws")):
+            match = _HIJACK.fullmatch(path)
+            if match is not None and scope["method"] == ("GET" if match[2] else "POST"):
+                await self._hijack(scope, receive, send, websocket=bool(match[2]), is_exec=bool(match[3]))
+                return
+        elif self._relay_app is not None and self._relay_app.serves(path):
+            await self._relay_app(scope, receive, send)
+            return
+        await self._inner(scope, receive, send)
+
+    async def _hijack(self, scope: Scope, receive: Receive, send: Send, *, websocket: bool, is_exec: bool) -> None:
+        connection: Any = scope["extensions"]["tcp.hijack"]
+        connection.expect_hijack()
+        raw = await read_body(receive, _BODY_LIMIT)
+        if raw is None:
+            await respond_message(send, 413, "request body too large")
+            return
+        try:
+            body = orjson.loads(raw) if raw.strip() else None
+        except orjson.JSONDecodeError as error:
+            await respond_message(send, 400, f"invalid JSON: {error}")
+            return
+        if is_exec and isinstance(body, dict) and body.get("Detach") is True:
+            await self._inner(scope, _replay(raw, receive), send)
+            return
+        headers = dict(scope["headers"])
+        if websocket and headers.get(b"upgrade", b"").lower() != b"websocket":
+            await respond_message(send, 400, "a websocket handshake is wanted")
+            return
+        try:
+            grant = await self._control_plane.tickets(_request(scope, headers, body))
+            relay = self._relay_for(grant.relay_url)
+            if websocket:
+                await _attach_websocket(connection, relay, grant)
+            else:
+                await _raw(connection, relay, grant, upgrade=b"upgrade" in headers, is_exec=is_exec)
+        except Refused as refused:
+            await respond_message(send, refused.status, refused.message)
+        except StreamError as error:
+            await respond_message(send, error.status, error.message)
+        except ConnectionError:
+            # The client went away while it waited; there is nobody to answer.
+            return
+
+
+def _request(scope: Scope, headers: dict[bytes, bytes], body: Any) -> HijackRequest:
+    return HijackRequest(
+        scope["method"],
+        scope["raw_path"].decode("latin-1"),
+        scope["query_string"].decode("latin-1"),
+        headers.get(b"authorization", b"").decode("latin-1"),
+        body,
+    )
+
+
+async def _raw(connection: Any, relay: Relay, grant: Grant, *, upgrade: bool, is_exec: bool) -> None:
+    stream = HijackedStream()
+    await relay.join(stream, grant.stream_id, grant.ticket)
+    last_words = b""
+    try:
+        if is_exec:
+            # The first message says whether the process started. An attach may wait long for its container's start.
+            await stream.answered.wait()
+            error = stream.error
+            if error is not None and error.status == 400:
+                # moby answers 101 before it starts the process, and its text is stdout; the CLI wants nothing but 101.
+                last_words = stdout_text(error.message, tty=grant.tty)
+            elif error is not None and not stream.state.received:
+                raise error
+        connection.hijack(_head(grant, upgrade=upgrade), RawClient(stream, last_words))
+    except BaseException:
+        stream.detach()
+        raise
+
+
+async def _attach_websocket(connection: Any, relay: Relay, grant: Grant) -> None:
+    stream = WebsocketStream(tty=grant.tty)
+    await relay.join(stream, grant.stream_id, grant.ticket)
+    try:
+        connection.hijack_websocket(WebsocketClient(stream))
+    except BaseException:
+        stream.detach()
+        raise
+
+
+def _head(grant: Grant, *, upgrade: bool) -> bytes:
+    """101 only for those who asked: docker-py and dockerode hang on one they did not ask for."""
+    content_type = (grant.content_type or _DEFAULT_TYPE).encode("latin-1")
+    if upgrade:
+        return (
+            b"HTTP/1.1 101 UPGRADED\r\nContent-Type: "
+            + content_type
+            + b"\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        )
+    return b"HTTP/1.1 200 OK\r\nContent-Type: " + content_type + b"\r\nConnection: close\r\n\r\n"
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    unread = [body]
+
+    async def again() -> Any:
+        if unread:
+            return {"type": "http.request", "body": unread.pop(), "more_body": False}
+        return await receive()
+
+    return again

@@ -1,0 +1,92 @@
+"""The front door of a control plane in another process: requests are forwarded, streaming both ways."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from agent_gateway.asgi import Receive, Scope, Send, respond_message
+
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"expect",
+    }
+)
+
+
+class Forward:
+    """An ASGI app in front of a control plane at a URL. Nothing is buffered."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._client: Any = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, there and back."""
+        import httpx
+
+        if self._client is None:
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=128)
+            # Waits and followed logs are silent for hours.
+            timeout = httpx.Timeout(None, connect=10.0)
+            self._client = httpx.AsyncClient(limits=limits, timeout=timeout, follow_redirects=False)
+        query = b"?" + scope["query_string"] if scope["query_string"] else b""
+        request = self._client.build_request(
+            scope["method"],
+            self._url + (scope["raw_path"] + query).decode("latin-1"),
+            headers=_forwarded(scope["headers"]),
+            content=_body(receive) if _has_body(scope["headers"]) else None,
+        )
+        try:
+            answer = await self._client.send(request, stream=True)
+        except httpx.HTTPError:
+            await respond_message(send, 503, "the control plane can't be reached")
+            return
+        try:
+            headers = [(k.lower(), v) for k, v in answer.headers.raw if k.lower() not in _HOP_BY_HOP]
+            await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
+            async for chunk in answer.aiter_raw():
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            await answer.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
+
+
+def _forwarded(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    named = {token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")}
+    return [(k, v) for k, v in headers if k not in _HOP_BY_HOP and k not in named and k != b"host"]
+
+
+def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip() not in (b"", b"0"))
+        for name, value in headers
+    )
+
+
+async def _body(receive: Receive) -> AsyncIterator[bytes]:
+    import httpx
+
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise httpx.ReadError("the client went away")
+        if message.get("body"):
+            yield message["body"]
+        if not message.get("more_body", False):
+            return

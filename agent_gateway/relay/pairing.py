@@ -1,0 +1,316 @@
+"""Pairs the two halves of each stream and pumps messages between them, unchanged.
+
+docs/wire-protocol.md, section 3. Messages that were read while the other half is missing go to it when it is there (again):
+early stdin, and the `resume` of an end that redialled first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+from agent_gateway.protocol import CLOSE_GOING_AWAY, CLOSE_OK, CLOSE_POLICY, GRACE_SECONDS, WINDOW
+
+Side = Literal["client", "agent"]
+
+MAX_STREAMS_PER_CONTAINER = 4096
+_MAX_PENDING = 2 * WINDOW
+_ENDED_KEPT = 4096
+
+
+class Half(Protocol):
+    """One end of a pair, as the relay sees it."""
+
+    def send_binary(self, data: bytes | memoryview) -> None: ...
+
+    def send_text(self, text: str) -> None: ...
+
+    def close(self, code: int = CLOSE_OK, reason: str = "") -> None: ...
+
+    def fail(self, status: int, message: str) -> None:
+        """Sends Docker's error as the last message and closes."""
+        ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class _Place:
+    """One side of a pair: the half that is there (or not), and what waits for it."""
+
+    __slots__ = ("half", "pending", "pending_size", "timer")
+
+    def __init__(self) -> None:
+        self.half: Half | None = None
+        self.pending: list[bytes | str] = []
+        """Messages read from this side while the other was missing."""
+        self.pending_size = 0
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Pair:
+    """One stream."""
+
+    def __init__(self, pairs: Pairs, stream: str, container: str) -> None:
+        self._pairs = pairs
+        self.stream = stream
+        self.container = container
+        self.kind = ""
+        self.params: dict[str, Any] = {}
+        self.opened = False
+        """The agent was told of it."""
+        self.paired = False
+        """Both halves have been there at once."""
+        self.agent_spoke = False
+        self.ended = False
+        self._client = _Place()
+        self._agent = _Place()
+
+    @property
+    def client(self) -> Half | None:
+        """The half of the front door, control plane or connector."""
+        return self._client.half
+
+    @property
+    def agent(self) -> Half | None:
+        """The agent's half."""
+        return self._agent.half
+
+    def place(self, side: Side, half: Half) -> None:
+        """A half is there: the first of its side, or the one that takes a broken one's place."""
+        mine, other = self._places(side)
+        older = mine.half
+        mine.half = half
+        mine.pending.clear()
+        mine.pending_size = 0
+        self._stop(mine)
+        if older is not None:
+            older.close(CLOSE_GOING_AWAY, "replaced")
+        if other.half is None:
+            self._wait(side)
+            return
+        self.paired = True
+        self._stop(other)
+        self._flush(other, half)
+        other.half.resume_reading()
+
+    def binary(self, side: Side, data: bytes | memoryview) -> None:
+        """A payload message from `side`."""
+        mine, other = self._places(side)
+        if side == "agent":
+            self.agent_spoke = True
+        if other.half is not None:
+            other.half.send_binary(data)
+        elif mine.half is not None:
+            self._keep(side, bytes(data))
+
+    def text(self, side: Side, text: str) -> None:
+        """A control message from `side`."""
+        mine, other = self._places(side)
+        if side == "agent":
+            self.agent_spoke = True
+        if other.half is None:
+            if mine.half is not None:
+                self._keep(side, text)
+        else:
+            other.half.send_text(text)
+
+    def closed(self, side: Side, half: Half, code: int) -> None:
+        """A half's socket ended."""
+        mine, other = self._places(side)
+        if mine.half is not half or self.ended:
+            return
+        mine.half = None
+        if code == CLOSE_OK:
+            if other.half is not None:
+                other.half.close(CLOSE_OK)
+            self._pairs.remove(self)
+            return
+        if other.half is None:
+            # Both are cut off; both may redial.
+            self._wait(side, always=True)
+            return
+        other.half.pause_reading()
+        self._wait("agent" if side == "client" else "client")
+        if side == "agent" and not self.agent_spoke:
+            # A spare that broke before the agent read its `open`: nobody but us knows of the stream.
+            self._pairs.unheard(self)
+
+    def congested(self, side: Side) -> None:
+        """Too much waits to be written to `side`: the other is not read."""
+        _, other = self._places(side)
+        if other.half is not None:
+            other.half.pause_reading()
+
+    def drained(self, side: Side) -> None:
+        """`side` takes data again."""
+        mine, other = self._places(side)
+        if other.half is not None and mine.half is not None:
+            other.half.resume_reading()
+
+    def fail(self, status: int, message: str) -> None:
+        """Ends the stream with Docker's error for the client."""
+        client, agent = self._client.half, self._agent.half
+        self._pairs.remove(self)
+        if client is not None:
+            client.fail(status, message)
+        if agent is not None:
+            agent.close(CLOSE_OK)
+
+    def drop_agent(self) -> None:
+        """Turns the agent's half away (it was another container's)."""
+        agent, self._agent.half = self._agent.half, None
+        if agent is not None:
+            agent.close(CLOSE_POLICY, "not your stream")
+
+    def go_away(self) -> None:
+        """Closes both halves so that they redial (elsewhere)."""
+        self._pairs.remove(self)
+        for half in (self._client.half, self._agent.half):
+            if half is not None:
+                half.close(CLOSE_GOING_AWAY, "going away")
+
+    def expire(self, side: Side) -> None:
+        """The grace of a lone half starts now (again)."""
+        self._wait(side)
+
+    def forget(self) -> None:
+        """No timers survive the pair."""
+        self.ended = True
+        self._stop(self._client)
+        self._stop(self._agent)
+
+    def _places(self, side: Side) -> tuple[_Place, _Place]:
+        return (self._client, self._agent) if side == "client" else (self._agent, self._client)
+
+    def _keep(self, side: Side, message: bytes | str) -> None:
+        mine, _ = self._places(side)
+        half = mine.half
+        mine.pending.append(message)
+        mine.pending_size += len(message)
+        if mine.pending_size > _MAX_PENDING and half is not None:
+            mine.half = None
+            half.close(CLOSE_POLICY, "more than the window allows")
+            self._pairs.remove(self)
+
+    def _flush(self, source: _Place, sink: Half) -> None:
+        waiting, source.pending = source.pending, []
+        source.pending_size = 0
+        for message in waiting:
+            if isinstance(message, bytes):
+                sink.send_binary(message)
+            else:
+                sink.send_text(message)
+
+    def _wait(self, side: Side, *, always: bool = False) -> None:
+        mine, _ = self._places(side)
+        self._stop(mine)
+        # A client half may wait without end for a container that was not started yet.
+        if always or self.opened or self.paired or side == "agent":
+            mine.timer = asyncio.get_running_loop().call_later(GRACE_SECONDS, self._lone, side)
+
+    def _lone(self, side: Side) -> None:
+        mine, _ = self._places(side)
+        half = mine.half
+        self._pairs.remove(self)
+        if half is not None:
+            half.close(CLOSE_GOING_AWAY, "the other half did not come back")
+
+    @staticmethod
+    def _stop(place: _Place) -> None:
+        if place.timer is not None:
+            place.timer.cancel()
+            place.timer = None
+
+
+class StreamRefused(Exception):
+    """A half that may not join: HTTP status and reason."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Pairs:
+    """The streams of this relay, by id and by container."""
+
+    def __init__(self, unheard: Callable[[Pair], None]) -> None:
+        self.unheard = unheard
+        """Called when a stream must be opened (again) over the agent's link."""
+        self._pairs: dict[str, Pair] = {}
+        self._by_container: dict[str, dict[str, Pair]] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def of(self, container: str) -> list[Pair]:
+        """The streams of one container."""
+        return list(self._by_container.get(container, {}).values())
+
+    def all(self) -> list[Pair]:
+        """Every stream."""
+        return list(self._pairs.values())
+
+    def get(self, stream: str) -> Pair | None:
+        """A stream by its id."""
+        return self._pairs.get(stream)
+
+    def for_client(self, stream: str, container: str, kind: str, params: dict[str, Any]) -> Pair:
+        """The pair a client half joins. Its ticket is the control plane's word: a foreign agent half is turned away."""
+        pair = self._pairs.get(stream)
+        if pair is not None and pair.container != container:
+            pair.drop_agent()
+            self.remove(pair)
+            pair = None
+        if pair is None:
+            self.refuse_ended(stream)
+            pair = self._add(stream, container)
+        pair.kind = kind
+        pair.params = params
+        return pair
+
+    def for_agent(self, stream: str, container: str) -> Pair:
+        """The pair an agent half joins. Raises StreamRefused for another container's or an ended stream."""
+        self.check(stream, container)
+        pair = self._pairs.get(stream)
+        return self._add(stream, container) if pair is None else pair
+
+    def check(self, stream: str, container: str) -> None:
+        """Raises StreamRefused when `for_agent` would."""
+        pair = self._pairs.get(stream)
+        if pair is None:
+            self.refuse_ended(stream)
+        elif pair.container != container:
+            raise StreamRefused(403, "the stream is not of this container")
+
+    def remove(self, pair: Pair) -> None:
+        """Forgets a stream; its id is remembered as ended, so that a late half learns it at once."""
+        if pair.ended:
+            return
+        pair.forget()
+        self._pairs.pop(pair.stream, None)
+        mine = self._by_container.get(pair.container)
+        if mine is not None:
+            mine.pop(pair.stream, None)
+            if not mine:
+                del self._by_container[pair.container]
+        self._ended[pair.stream] = None
+        if len(self._ended) > _ENDED_KEPT:
+            self._ended.popitem(last=False)
+
+    def _add(self, stream: str, container: str) -> Pair:
+        mine = self._by_container.setdefault(container, {})
+        if len(mine) >= MAX_STREAMS_PER_CONTAINER:
+            raise StreamRefused(429, "too many streams of this container")
+        pair = mine[stream] = self._pairs[stream] = Pair(self, stream, container)
+        return pair
+
+    def refuse_ended(self, stream: str) -> None:
+        """Raises StreamRefused for a stream that is over."""
+        if stream in self._ended:
+            raise StreamRefused(410, "the stream has ended")

@@ -1,0 +1,132 @@
+"""Hands agents' hellos and events to the control plane: in order per container, again until accepted, then acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+from agent_gateway.control_plane_client import ControlPlane, Refused
+from agent_gateway.protocol import WELCOME_ACTIONS
+from agent_gateway.relay.links import GONE_SECONDS, Link, Links
+
+_LOGGER = logging.getLogger("agent_gateway.relay")
+
+_FIRST_DELAY_SECONDS = 0.05
+_LAST_DELAY_SECONDS = 5.0
+_FINAL = frozenset({400, 404, 405, 409, 410, 413, 415, 422})
+"""Answers that no repetition changes."""
+
+
+class Reports:
+    """One task per container while there is something to report."""
+
+    def __init__(self, control_plane: ControlPlane, waiting: Callable[[str], list[str]]) -> None:
+        self._control_plane = control_plane
+        self._waiting = waiting
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def report(self, link: Link, message: dict[str, Any]) -> None:
+        """Queues a hello or an event."""
+        link.queue.append((link.boot, message))
+        if link.reporter is None:
+            link.reporter = self._start(self._run(link))
+
+    def unlinked(self, link: Link, links: Links) -> None:
+        """The link broke: after a while without another the control plane hears of it."""
+
+        def gone() -> None:
+            link.gone_timer = None
+            self._start(self._gone(link, links))
+
+        if link.gone_timer is not None:
+            link.gone_timer.cancel()
+        link.gone_timer = asyncio.get_running_loop().call_later(GONE_SECONDS, gone)
+
+    async def close(self) -> None:
+        """Gives up what is under way; agents keep what was not acknowledged."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _run(self, link: Link) -> None:
+        try:
+            while link.queue:
+                boot, message = link.queue[0]
+                if message["type"] == "hello":
+                    await self._hello(link, message)
+                else:
+                    await self._event(link, boot, message)
+                link.queue.popleft()
+        finally:
+            link.reporter = None
+
+    async def _hello(self, link: Link, hello: dict[str, Any]) -> None:
+        delays = _delays()
+        while link.hello is hello and link.socket is not None:
+            try:
+                answer = await self._control_plane.hello(link.container, hello)
+            except Refused as refused:
+                if refused.status not in _FINAL:
+                    await asyncio.sleep(next(delays))
+                    continue
+                _LOGGER.warning("container %s: its agent is not wanted: %s", link.container, refused.message)
+                answer = {"action": "shutdown"}
+            if link.hello is hello and link.socket is not None:
+                link.socket.send(self._welcome(link, answer))
+            return
+
+    def _welcome(self, link: Link, answer: dict[str, Any]) -> dict[str, Any]:
+        action = answer.get("action")
+        if action not in WELCOME_ACTIONS:
+            _LOGGER.error("container %s: the control plane answered hello with %r", link.container, action)
+            action = "wait"
+        welcome: dict[str, Any] = {"type": "welcome", "action": action, "streams": self._waiting(link.container)}
+        if answer.get("spec") is not None:
+            welcome["spec"] = answer["spec"]
+        return welcome
+
+    async def _event(self, link: Link, boot: str, event: dict[str, Any]) -> None:
+        for delay in _delays():
+            try:
+                await self._control_plane.event(link.container, event)
+            except Refused as refused:
+                if refused.status not in _FINAL:
+                    await asyncio.sleep(delay)
+                    continue
+                _LOGGER.warning(
+                    "container %s: event %s was refused: %s", link.container, event["type"], refused.message
+                )
+            break
+        if link.boot == boot:
+            link.recorded = event["seq"]
+            if link.socket is not None:
+                link.socket.send({"type": "ack", "seq": event["seq"]})
+
+    async def _gone(self, link: Link, links: Links) -> None:
+        for delay in _delays():
+            if link.socket is not None:
+                return
+            try:
+                await self._control_plane.gone(link.container, link.boot)
+            except Refused as refused:
+                if refused.status not in _FINAL:
+                    await asyncio.sleep(delay)
+                    continue
+            links.forget(link)
+            return
+
+
+def _delays() -> Any:
+    delay = _FIRST_DELAY_SECONDS
+    while True:
+        yield delay * random.uniform(0.5, 1.0)
+        delay = min(delay * 2, _LAST_DELAY_SECONDS)

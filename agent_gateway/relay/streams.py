@@ -1,0 +1,229 @@
+"""Who may join which stream, and how the agent comes to know of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from agent_gateway.client_half import ClientHalf, StreamError
+from agent_gateway.control_plane_client import ControlPlane
+from agent_gateway.protocol import is_stream_id
+from agent_gateway.relay.halves import LocalCarrier, LocalHalf, SpareHalf, WebsocketHalf
+from agent_gateway.relay.links import REDIAL_WAIT_SECONDS, Link, Links, LinkSocket
+from agent_gateway.relay.pairing import Pair, Pairs, StreamRefused
+from agent_gateway.relay.reports import Reports
+from agent_gateway.tickets import (
+    KIND_CALL,
+    AgentToken,
+    Ticket,
+    TicketRefused,
+    verify_agent_token,
+    verify_ticket,
+)
+
+_EXITED_SECONDS = 1.0
+"""After the last event and the end of the link: time for the agent's stream sockets to close in order."""
+_ATTACH = "attach"
+
+
+class Streams:
+    """The relay without its listener: links, pairs, tickets."""
+
+    def __init__(self, key: bytes, control_plane: ControlPlane) -> None:
+        self._key = key
+        self.pairs = Pairs(self._unheard)
+        self._reports = Reports(control_plane, self.waiting)
+        self.links = Links(self._reports.report, self._arrived, self._unlinked)
+        self._draining = False
+
+    # Tokens. They raise TicketRefused.
+
+    def agent_token(self, token: str) -> AgentToken:
+        """Who an agent is."""
+        return verify_agent_token(self._key, token)
+
+    def call_ticket(self, token: str, container: str) -> Ticket:
+        """The right to call one container's agent."""
+        ticket = verify_ticket(self._key, token)
+        if ticket.container != container:
+            raise TicketRefused("the ticket is for another container")
+        return ticket
+
+    # Websockets that come in. They raise TicketRefused or StreamRefused.
+
+    def link(self, token: str) -> LinkSocket:
+        """`GET /agent/link`."""
+        agent = self.agent_token(token)
+        return LinkSocket(self.links, agent.tenant, agent.container)
+
+    def spare(self, token: str) -> SpareHalf:
+        """`GET /agent/streams`."""
+        return SpareHalf(self.links, self.agent_token(token).container)
+
+    def agent_half(self, token: str, stream: str) -> WebsocketHalf:
+        """`GET /agent/streams/{stream_id}`."""
+        agent = self.agent_token(token)
+        if not is_stream_id(stream):
+            raise StreamRefused(404, "no such stream")
+        self.pairs.check(stream, agent.container)
+        return WebsocketHalf("agent", lambda: self.pairs.for_agent(stream, agent.container))
+
+    def client_half(self, token: str, stream: str) -> WebsocketHalf:
+        """`GET /streams/{stream_id}`."""
+        if not is_stream_id(stream):
+            raise StreamRefused(404, "no such stream")
+        ticket = verify_ticket(self._key, token, stream=stream, allow_expired=True)
+        if ticket.kind == KIND_CALL:
+            raise TicketRefused("the ticket is for calls")
+        self.pairs.refuse_ended(stream)
+        return _ClientHalf(self, ticket)
+
+    # In this process.
+
+    async def join(self, half: ClientHalf, stream_id: str, ticket: str) -> None:
+        """A client half in this process. Raises StreamError."""
+        try:
+            checked = verify_ticket(self._key, ticket, stream=stream_id)
+            pair = self.pair_of(checked)
+        except (TicketRefused, StreamRefused) as refused:
+            status = refused.status if isinstance(refused, StreamRefused) else 403
+            raise StreamError(status, str(refused)) from None
+        self.join_local(half, pair)
+
+    def join_local(self, half: ClientHalf, pair: Pair) -> None:
+        """Puts a half of this process into its pair."""
+        local = LocalHalf(pair, half)
+        half.carrier = LocalCarrier(pair, local)
+        pair.place("client", local)
+        self.joined(pair)
+
+    def pair_for(self, stream: str, container: str, kind: str, params: Mapping[str, Any]) -> Pair:
+        """The pair of a stream the control plane itself opens. Raises StreamError."""
+        try:
+            return self.pairs.for_client(stream, container, kind, dict(params))
+        except StreamRefused as refused:
+            raise StreamError(refused.status, refused.message) from None
+
+    async def call(self, container: str, method: str, params: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+        """One call over the link; `start` names the attachments that wait for it. Raises StreamError."""
+        if method == "start":
+            waiting = self.waiting(container)
+            params = {**params, "streams": [*params.get("streams", ()), *waiting]}
+        link = self.links.expect(container)
+        try:
+            return await link.call(method, params, timeout)
+        finally:
+            if not link.boot:
+                self.links.forget(link)
+
+    def end(self, container: str, message: str | None = None) -> None:
+        """The control plane says that no agent will come: lone client halves end, with 409 when there is a message."""
+        link = self.links.get(container)
+        if link is not None:
+            link.over = True
+        for pair in self.pairs.of(container):
+            if pair.agent is None and pair.client is not None:
+                if message is None:
+                    pair.client.close()
+                    self.pairs.remove(pair)
+                else:
+                    pair.fail(409, message)
+
+    def waiting(self, container: str) -> list[str]:
+        """The attachments that are there: the process starts only when the agent has opened them."""
+        return [pair.stream for pair in self.pairs.of(container) if pair.kind == _ATTACH and pair.client is not None]
+
+    def joined(self, pair: Pair, *, expired: bool = False) -> None:
+        """A client half is in its place: the agent is told, unless its half is there."""
+        if pair.agent is not None or pair.paired:
+            return
+        if expired:
+            # It may only rejoin an agent's half that redials, after a restart of the relay.
+            pair.opened = True
+            pair.expire("client")
+            return
+        link = self.links.get(pair.container)
+        if link is not None and link.socket is not None:
+            spare = self.links.take_spare(pair.container)
+            if spare is not None:
+                spare.assign(pair)
+            else:
+                link.open(pair)
+                pair.expire("client")
+        elif pair.kind != _ATTACH:
+            asyncio.get_running_loop().call_later(REDIAL_WAIT_SECONDS, self._unlinked_still, pair)
+
+    async def drain(self, seconds: float) -> None:
+        """Asks agents to dial again, waits for streams to end, then cuts what is left (it resumes elsewhere)."""
+        self._draining = True
+        for link in self.links.all():
+            if link.socket is not None:
+                link.socket.send({"type": "drain"})
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while len(self.pairs) and loop.time() < until:
+            await asyncio.sleep(0.05)
+        for pair in self.pairs.all():
+            pair.go_away()
+        for link in self.links.all():
+            if link.gone_timer is not None:
+                link.gone_timer.cancel()
+            if link.socket is not None:
+                link.socket.close(1001, "going away")
+            self.links.drop_spares(link.container)
+        await self._reports.close()
+
+    def pair_of(self, ticket: Ticket) -> Pair:
+        """The pair a ticket is for. Raises StreamRefused."""
+        return self.pairs.for_client(ticket.stream, ticket.container, ticket.kind, ticket.params)
+
+    def _unheard(self, pair: Pair) -> None:
+        link = self.links.get(pair.container)
+        if link is not None and link.socket is not None:
+            link.open(pair)
+
+    def _unlinked_still(self, pair: Pair) -> None:
+        if not pair.ended and not pair.opened and pair.agent is None:
+            pair.fail(409, f"agent of container {pair.container} is not connected")
+
+    def _arrived(self, link: Link, renewed: bool) -> None:
+        if renewed:
+            self.links.drop_spares(link.container)
+        for pair in self.pairs.of(link.container):
+            if pair.agent is not None or pair.client is None:
+                continue
+            if not pair.paired:
+                link.open(pair)
+                pair.expire("client")
+            elif renewed:
+                pair.fail(409, f"the agent of container {link.container} was restarted")
+
+    def _unlinked(self, link: Link) -> None:
+        if self._draining:
+            return
+        self._reports.unlinked(link, self.links)
+        if link.over:
+            asyncio.get_running_loop().call_later(_EXITED_SECONDS, self._exited, link)
+
+    def _exited(self, link: Link) -> None:
+        if link.socket is not None:
+            return
+        self.links.drop_spares(link.container)
+        for pair in self.pairs.of(link.container):
+            if pair.agent is None and (pair.opened or pair.paired):
+                pair.fail(409, f"container {link.container} is not running")
+
+
+class _ClientHalf(WebsocketHalf):
+    """A client half that was dialled: the agent is told once it stands."""
+
+    def __init__(self, streams: Streams, ticket: Ticket) -> None:
+        super().__init__("client", lambda: streams.pair_of(ticket))
+        self._streams = streams
+        self._ticket = ticket
+
+    def opened(self) -> None:
+        super().opened()
+        if self.pair is not None and not self.pair.ended:
+            self._streams.joined(self.pair, expired=self._ticket.expired)

@@ -1,0 +1,151 @@
+"""Runs a gateway: Docker listeners (front door) and agent listeners (relay), in the process of the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from agent_gateway.asgi import App
+from agent_gateway.control_plane_client import ControlPlane
+from agent_gateway.front_door.app import FrontDoor
+from agent_gateway.front_door.forward import Forward
+from agent_gateway.front_door.http import HttpServer
+from agent_gateway.relay.app import RelayApp
+from agent_gateway.relay.local import LocalRelay
+from agent_gateway.relay.streams import Streams
+from agent_gateway.streams import Relay, RemoteRelay
+
+_BACKLOG = 1024
+_SOCKET_MODE = 0o660
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """`listen` addresses are `tcp://host:port` and `unix:///path`; port 0 takes a free one."""
+
+    key: bytes
+    """Signs tickets and tokens; the control plane has the same. 32 bytes at least."""
+    url: str
+    """Of this gateway's relay, as tickets name it."""
+    docker_listen: list[str] = field(default_factory=list)
+    agent_listen: list[str] = field(default_factory=list)
+    control_plane_url: str = ""
+    """Where requests are forwarded when there is no inner app."""
+
+
+class Gateway:
+    """Front door and relay. `agents` is what a control plane in the same process opens streams and calls with."""
+
+    def __init__(self, settings: GatewaySettings, control_plane: ControlPlane, inner_app: App | None = None) -> None:
+        if len(settings.key) < 32:
+            raise ValueError("the signing key has less than 32 bytes")
+        if inner_app is None and not settings.control_plane_url:
+            raise ValueError("a gateway needs an inner app or the control plane's URL")
+        self._settings = settings
+        self._streams = Streams(settings.key, control_plane)
+        self.agents = LocalRelay(self._streams)
+        self._remotes: dict[str, RemoteRelay] = {}
+        self._forward = Forward(settings.control_plane_url) if inner_app is None else None
+        relay_app = RelayApp(self._streams)
+        front_door = FrontDoor(control_plane, inner_app or self._required_forward(), self._relay_for, relay_app)
+        self._docker = HttpServer(front_door, relay_app)
+        self._agent = HttpServer(relay_app, relay_app)
+        self._servers: list[asyncio.Server] = []
+        self._paths: list[str] = []
+        self.docker_addresses: list[str] = []
+        """Where Docker clients are served, with the ports that were taken."""
+        self.agent_addresses: list[str] = []
+
+    async def start(self) -> None:
+        """Listens. Raises OSError when an address can't be had; nothing listens then."""
+        try:
+            for address in self._settings.agent_listen:
+                self.agent_addresses.append(await self._listen(address, self._agent))
+            for address in self._settings.docker_listen:
+                self.docker_addresses.append(await self._listen(address, self._docker))
+        except BaseException:
+            self._close_listeners()
+            raise
+
+    async def stop(self, drain_seconds: float = 0.0) -> None:
+        """Listens no more, lets streams end for so long, then cuts what is left."""
+        for server in self._servers:
+            server.close()
+        self._docker.shutdown()
+        await self._streams.drain(drain_seconds)
+        # Close frames and last bytes go out before the sockets are cut.
+        await asyncio.sleep(0.05)
+        self._docker.abort()
+        self._agent.abort()
+        self._close_listeners()
+        for remote in self._remotes.values():
+            await remote.aclose()
+        if self._forward is not None:
+            await self._forward.aclose()
+
+    def _required_forward(self) -> App:
+        assert self._forward is not None
+        return self._forward
+
+    def _relay_for(self, url: str) -> Relay:
+        if url.rstrip("/") == self._settings.url.rstrip("/"):
+            return self.agents
+        remote = self._remotes.get(url)
+        if remote is None:
+            remote = self._remotes[url] = RemoteRelay(url)
+        return remote
+
+    async def _listen(self, address: str, server: HttpServer) -> str:
+        loop = asyncio.get_running_loop()
+        parts = urlsplit(address)
+        if parts.scheme == "unix" and parts.path:
+            sock = _unix_socket(parts.path)
+            self._paths.append(parts.path)
+            self._servers.append(await loop.create_unix_server(server, sock=sock, backlog=_BACKLOG))
+            return address
+        if parts.scheme != "tcp" or parts.port is None:
+            raise ValueError(f"listen address {address!r}: tcp://host:port or unix:///path is wanted")
+        listener = await loop.create_server(
+            server, parts.hostname or "127.0.0.1", parts.port, backlog=_BACKLOG, reuse_address=True
+        )
+        self._servers.append(listener)
+        host, port = listener.sockets[0].getsockname()[:2]
+        return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+    def _close_listeners(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for path in self._paths:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        self._paths.clear()
+
+
+def _unix_socket(path: str) -> socket.socket:
+    """Bound with its mode from the beginning; a dead socket of an earlier run is replaced, a live one is not."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise FileExistsError(f"{path} is there and is not a socket")
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+            else:
+                raise OSError(f"{path}: another server listens there")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o777 & ~_SOCKET_MODE)
+    try:
+        sock.bind(path)
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.umask(mask)
+    return sock

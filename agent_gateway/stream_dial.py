@@ -1,0 +1,142 @@
+"""The client half of a stream over a websocket: dialling, and dialling again when the connection breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import orjson
+
+from agent_gateway.client_half import ClientHalf, StreamError
+from agent_gateway.protocol import CLOSE_OK, GRACE_SECONDS, REDIAL_FIRST_SECONDS, REDIAL_LAST_SECONDS
+from agent_gateway.websockets import Socket, dial
+
+
+class _StreamSocket(Socket):
+    """One connection of the stream. A newer one takes its place when it breaks."""
+
+    def __init__(self, carrier: WebsocketCarrier) -> None:
+        super().__init__()
+        self._carrier = carrier
+
+    def opened(self) -> None:
+        self._carrier.opened(self)
+
+    def binary(self, view: memoryview) -> None:
+        self._carrier.half.payload_received(view)
+
+    def text(self, text: str) -> None:
+        self._carrier.text(text)
+
+    def lost(self, code: int) -> None:
+        self._carrier.lost(self, code)
+
+
+class WebsocketCarrier:
+    """Keeps one stream connected to a relay."""
+
+    def __init__(self, half: ClientHalf, url: str, ticket: str) -> None:
+        self.half = half
+        self._url = url
+        self._ticket = ticket
+        self._socket: _StreamSocket | None = None
+        self._was_connected = False
+        self._redial: asyncio.Task[None] | None = None
+        self._broken_since = 0.0
+
+    async def dial(self) -> None:
+        """The first connection. Raises StreamError."""
+        self.half.carrier = self
+        self.half.state.connected = False
+        socket = _StreamSocket(self)
+        try:
+            await dial(self._url, socket, self._ticket)
+        except OSError:
+            raise StreamError(503, "the gateway can't be reached") from None
+        except Exception as error:
+            raise _refusal(error) or StreamError(502, "the gateway refused the stream") from None
+
+    def send_binary(self, data: bytes | memoryview) -> None:
+        if self._socket is not None:
+            self._socket.send_binary(data)
+
+    def send_text(self, text: str) -> None:
+        if self._socket is not None:
+            self._socket.send_text(text)
+
+    def close(self, code: int = CLOSE_OK, reason: str = "") -> None:
+        if self._redial is not None:
+            self._redial.cancel()
+            self._redial = None
+        if self._socket is not None:
+            self._socket.close(code, reason)
+            self._socket = None
+
+    def opened(self, socket: _StreamSocket) -> None:
+        """A connection stands: the first, or one that resumes."""
+        if self.half.ended:
+            socket.close(CLOSE_OK)
+            return
+        self._socket = socket
+        if self._was_connected:
+            socket.send_text(self.half.state.redialled())
+        else:
+            self._was_connected = True
+            self.half.state.connected = True
+
+    def text(self, text: str) -> None:
+        """A control message; after the peer's `resume` the stream counts as healthy again."""
+        self.half.text_received(text)
+        if not self.half.state.waiting:
+            self._broken_since = 0.0
+
+    def lost(self, socket: _StreamSocket, code: int) -> None:
+        """The connection ended: for good with 1000, else it is dialled again."""
+        if socket is not self._socket:
+            return
+        self._socket = None
+        if code == CLOSE_OK:
+            self.half.closed(None)
+        elif code in (1002, 1007, 1008, 1009):
+            self.half.closed(StreamError(502, f"the gateway closed the stream ({code})"))
+        elif self._redial is None and not self.half.ended:
+            self.half.state.broken()
+            self._redial = asyncio.get_running_loop().create_task(self._dial_again())
+
+    async def _dial_again(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._broken_since = self._broken_since or loop.time()
+        delay = 0.0
+        try:
+            while loop.time() - self._broken_since < GRACE_SECONDS:
+                if delay:
+                    await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+                delay = min(max(delay * 2, REDIAL_FIRST_SECONDS), REDIAL_LAST_SECONDS)
+                try:
+                    await dial(self._url, _StreamSocket(self), self._ticket)
+                except Exception as error:
+                    refusal = _refusal(error)
+                    if refusal is not None and refusal.status < 500:
+                        self.half.closed(refusal)
+                        return
+                    continue
+                if self._socket is not None or self.half.ended:
+                    return
+            self.half.closed(StreamError(503, "the connection to the gateway was lost"))
+        finally:
+            if self._redial is asyncio.current_task():
+                self._redial = None
+
+
+def _refusal(error: Exception) -> StreamError | None:
+    """The relay's HTTP answer to a handshake, as a StreamError."""
+    response = getattr(error, "response", None)
+    if response is None:
+        return None
+    message = ""
+    try:
+        body = orjson.loads(getattr(error, "raw_body", None) or b"")
+        message = str(body.get("message", "")) if isinstance(body, dict) else ""
+    except orjson.JSONDecodeError:
+        pass
+    return StreamError(int(response.status), message or f"the gateway answered {int(response.status)}")

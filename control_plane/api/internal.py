@@ -1,0 +1,53 @@
+"""What gateways ask and report: tickets for hijacked requests, and the life of agents' links."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from control_plane.api.http import DockerRequest, empty, json_response
+from control_plane.api.schemas.internal import AgentEvent, AgentHello, LinkGone, TicketRequest
+from control_plane.route import Route
+from control_plane.services.attachments import HijackRequest
+
+ROUTES = (
+    Route("POST", "/internal/v1/tickets", "internal.tickets"),
+    Route("POST", "/internal/v1/links/{container_id}/hello", "internal.hello"),
+    Route("POST", "/internal/v1/links/{container_id}/events", "internal.events"),
+    Route("POST", "/internal/v1/links/{container_id}/gone", "internal.gone"),
+)
+
+
+def _check_gateway(request: DockerRequest) -> None:
+    request.services.links.check_gateway(request.headers.get("authorization"))
+
+
+async def tickets(request: DockerRequest) -> Response:
+    """200 with the stream's ticket, or Docker's refusal for the client."""
+    _check_gateway(request)
+    asked = await request.parse(TicketRequest)
+    hijack = HijackRequest(asked.method, asked.path, asked.query, asked.authorization, asked.body)
+    return json_response(await request.services.attachments.ticket(hijack))
+
+
+async def hello(request: DockerRequest) -> Response:
+    """An agent's link is up: what it is to do."""
+    _check_gateway(request)
+    message = await request.parse(AgentHello)
+    container_id = request.path["container_id"]
+    return json_response(await request.services.links.hello(message.tenant, container_id, message.model_dump()))
+
+
+async def events(request: DockerRequest) -> Response:
+    """One event of an agent: 204 once it is recorded."""
+    _check_gateway(request)
+    event = await request.parse(AgentEvent)
+    await request.services.links.report(event.tenant, request.path["container_id"], event.model_dump())
+    return empty()
+
+
+async def gone(request: DockerRequest) -> Response:
+    """An agent's link is lost."""
+    _check_gateway(request)
+    message = await request.parse(LinkGone)
+    await request.services.links.gone(message.tenant, request.path["container_id"], message.boot)
+    return empty()

@@ -1,0 +1,239 @@
+"""Docker's JSON of a container: inspect, and its line in the list. Pure functions; rendered bytes are kept.
+
+A record never changes without becoming another object, so what was rendered of it holds as long as the object does;
+only the list's `Status` text moves with the clock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from control_plane.model import ZERO_TIME, Container, Mount, RunState
+from control_plane.timestamps import human_duration, nanoseconds
+
+_KEPT = 20_000
+_RUNNING = ("running", "paused", "restarting")
+_STATUS_MARK = "\x00status"
+_IMAGE_MARK = "\x00image"
+_EXECS_MARK = "\x00execs"
+
+Json = dict[str, Any]
+
+
+def shown_status(state: RunState) -> str:
+    """Docker's state word: a start under way shows what was before it."""
+    if state.status == "starting":
+        return "created" if state.started_at == ZERO_TIME else "exited"
+    return state.status
+
+
+def is_running(state: RunState) -> bool:
+    """Docker's `State.Running`: also while paused or between restarts."""
+    return state.status in _RUNNING
+
+
+def status_text(state: RunState, now_ns: int) -> str:
+    """The status column: "Up 3 seconds (healthy)", "Exited (0) 2 minutes ago", "Created"."""
+    status = shown_status(state)
+    if status == "created":
+        return "Created"
+    if status == "removing":
+        return "Removal In Progress"
+    if status == "dead":
+        return "Dead"
+    if status in ("exited", "restarting"):
+        ago = human_duration((now_ns - nanoseconds(state.finished_at)) / 1e9)
+        return f"{'Exited' if status == 'exited' else 'Restarting'} ({state.exit_code}) {ago} ago"
+    up = f"Up {human_duration((now_ns - nanoseconds(state.started_at)) / 1e9)}"
+    if status == "paused":
+        return f"{up} (Paused)"
+    if state.health is not None:
+        return f"{up} ({'health: starting' if state.health.status == 'starting' else state.health.status})"
+    return up
+
+
+def command_line(container: Container) -> tuple[str, list[str]]:
+    """Docker's `Path` and `Args`."""
+    words = [*(container.config.get("Entrypoint") or []), *(container.config.get("Cmd") or [])]
+    return (words[0], words[1:]) if words else ("", [])
+
+
+def mount_json(mount: Mount) -> Json:
+    """One entry of `Mounts`."""
+    shown: Json = {"Type": mount.type}
+    if mount.type == "volume":
+        shown["Name"] = mount.name
+    shown |= {"Source": mount.source, "Destination": mount.destination}
+    if mount.type == "volume":
+        shown["Driver"] = "local"
+    return shown | {"Mode": mount.mode, "RW": not mount.read_only, "Propagation": mount.propagation}
+
+
+class ContainerViews:
+    """Renders, and keeps what it has rendered."""
+
+    def __init__(self) -> None:
+        self._inspected: dict[str, tuple[Container, bytes, bytes]] = {}
+        self._listed: dict[str, tuple[Container, bytes, bytes, bytes]] = {}
+
+    def inspect(self, container: Container, execs: list[str]) -> bytes:
+        """The body of `GET /containers/{id}/json`; `execs` are the ids of execs that have not ended."""
+        known = self._inspected.get(container.id)
+        if known is None or known[0] is not container:
+            text = orjson.dumps(inspect_json(container), option=orjson.OPT_APPEND_NEWLINE)
+            before, _, after = text.partition(_quoted(_EXECS_MARK))
+            if len(self._inspected) >= _KEPT:
+                self._inspected.clear()
+            self._inspected[container.id] = known = (container, before, after)
+        return known[1] + (orjson.dumps(execs) if execs else b"null") + known[2]
+
+    def list_line(self, container: Container, image: str, now_ns: int) -> bytes:
+        """One element of `GET /containers/json`."""
+        known = self._listed.get(container.id)
+        if known is None or known[0] is not container:
+            text = orjson.dumps(list_json(container))
+            before, _, rest = text.partition(_quoted(_IMAGE_MARK))
+            middle, _, after = rest.partition(_quoted(_STATUS_MARK))
+            if len(self._listed) >= _KEPT:
+                self._listed.clear()
+            self._listed[container.id] = known = (container, before, middle, after)
+        status = status_text(container.state, now_ns).encode()
+        return b'%b%b%b"%b"%b' % (known[1], orjson.dumps(image), known[2], status, known[3])
+
+    def list_body(self, containers: Sequence[tuple[Container, str]]) -> bytes:
+        """The whole list, of containers with the image text to show."""
+        now_ns = time.time_ns()
+        line = self.list_line
+        return b"[" + b",".join([line(container, image, now_ns) for container, image in containers]) + b"]\n"
+
+
+def _quoted(mark: str) -> bytes:
+    return orjson.dumps(mark)
+
+
+def list_json(container: Container) -> Json:
+    """A line of the list with marks where image and status go. `Image` and `Status` come in this order."""
+    path, args = command_line(container)
+    words = [f"'{arg}'" if " " in arg else arg for arg in args]
+    host: Json = {"NetworkMode": container.host_config.get("NetworkMode", "")}
+    if container.host_config.get("Annotations"):
+        host["Annotations"] = container.host_config["Annotations"]
+    return {
+        "Id": container.id,
+        "Names": [f"/{container.name}"],
+        "Image": _IMAGE_MARK,
+        "ImageID": container.image_id,
+        "Command": " ".join([path, *words]),
+        "Created": nanoseconds(container.created_at) // 1_000_000_000,
+        "Ports": exposed_ports(container),
+        "Labels": container.labels,
+        "State": shown_status(container.state),
+        "Status": _STATUS_MARK,
+        "HostConfig": host,
+        "NetworkSettings": {"Networks": container.networking},
+        "Mounts": _shown_mounts(container),
+    }
+
+
+def exposed_ports(container: Container) -> list[Json]:
+    """`Ports` of a running container: what it exposes (nothing is published in this release)."""
+    if not is_running(container.state):
+        return []
+    ports = []
+    for text in container.config.get("ExposedPorts") or {}:
+        number, _, protocol = text.partition("/")
+        if number.isdecimal():
+            ports.append({"PrivatePort": int(number), "Type": protocol or "tcp"})
+    return ports
+
+
+def inspect_json(container: Container) -> Json:
+    """The inspect document with a mark where `ExecIDs` go."""
+    path, args = command_line(container)
+    return {
+        "Id": container.id,
+        "Created": container.created_at,
+        "Path": path,
+        "Args": args,
+        "State": state_json(container.state),
+        "Image": container.image_id,
+        "ResolvConfPath": "",
+        "HostnamePath": "",
+        "HostsPath": "",
+        "LogPath": "",
+        "Name": f"/{container.name}",
+        "RestartCount": container.restart_count,
+        "Driver": "sockerless",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": _EXECS_MARK,
+        "HostConfig": container.host_config,
+        "GraphDriver": {"Data": None, "Name": "sockerless"},
+        "Mounts": _shown_mounts(container),
+        "Config": container.config,
+        "NetworkSettings": network_json(container),
+    }
+
+
+def state_json(state: RunState) -> Json:
+    """Docker's `State`."""
+    shown: Json = {
+        "Status": shown_status(state),
+        "Running": is_running(state),
+        "Paused": state.status == "paused",
+        "Restarting": state.status == "restarting",
+        "OOMKilled": state.oom_killed,
+        "Dead": state.status == "dead",
+        "Pid": state.pid if is_running(state) else 0,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": state.started_at,
+        "FinishedAt": state.finished_at,
+    }
+    if state.health is not None:
+        shown["Health"] = {
+            "Status": state.health.status,
+            "FailingStreak": state.health.failing_streak,
+            "Log": state.health.log,
+        }
+    return shown
+
+
+def network_json(container: Container) -> Json:
+    """`NetworkSettings`, with the bridge's fields at the top as old clients read them."""
+    bridge = container.networking.get("bridge") or {}
+    ports = {text if "/" in text else f"{text}/tcp": None for text in container.config.get("ExposedPorts") or {}}
+    return {
+        "Bridge": "",
+        "SandboxID": "",
+        "SandboxKey": "",
+        "Ports": ports if is_running(container.state) else {},
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        "EndpointID": bridge.get("EndpointID", ""),
+        "Gateway": bridge.get("Gateway", ""),
+        "GlobalIPv6Address": bridge.get("GlobalIPv6Address", ""),
+        "GlobalIPv6PrefixLen": bridge.get("GlobalIPv6PrefixLen", 0),
+        "IPAddress": bridge.get("IPAddress", ""),
+        "IPPrefixLen": bridge.get("IPPrefixLen", 0),
+        "IPv6Gateway": bridge.get("IPv6Gateway", ""),
+        "MacAddress": bridge.get("MacAddress", ""),
+        "Networks": container.networking,
+    }
+
+
+def _shown_mounts(container: Container) -> list[Json]:
+    """moby lists `--mount type=tmpfs` here and `--tmpfs` only in HostConfig."""
+    by_option = container.host_config.get("Tmpfs") or {}
+    return [
+        mount_json(mount) for mount in container.mounts if mount.type != "tmpfs" or mount.destination not in by_option
+    ]

@@ -1,0 +1,58 @@
+"""Wire types of what gateways say to the control plane (docs/wire-protocol.md, section 7). Unknown keys are ignored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Number = Annotated[int, Field(ge=0, le=2**31)]
+
+
+class Message(BaseModel):
+    """What every message about a link has."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    tenant: Name
+    boot: Name
+
+
+class AgentHello(Message):
+    """`POST …/hello`."""
+
+    gateway: Annotated[str, Field(max_length=2048)] = ""
+    run: Number = 0
+    running: bool = False
+
+
+class AgentEvent(Message):
+    """`POST …/events`: the event's own fields stay as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Name
+    seq: Number = 0
+    run: Number = 0
+    pid: Number = 0
+    code: Annotated[int, Field(ge=-(2**31), le=2**31)] = 0
+    failing_streak: Number = 0
+
+
+class LinkGone(Message):
+    """`POST …/gone`."""
+
+    gateway: Annotated[str, Field(max_length=2048)] = ""
+
+
+class TicketRequest(BaseModel):
+    """`POST /internal/v1/tickets`: a Docker request to be hijacked."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    method: Name
+    path: Annotated[str, Field(max_length=4096)]
+    query: Annotated[str, Field(max_length=65536)] = ""
+    authorization: Annotated[str, Field(max_length=65536)] | None = None
+    body: Any = None

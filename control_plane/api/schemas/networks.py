@@ -1,0 +1,63 @@
+"""Wire types of network requests."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from control_plane.api.schemas.container import EndpointSettings
+from control_plane.api.schemas.wire import WireType
+
+
+class IPAMConfig(WireType):
+    """One subnet."""
+
+    Subnet: str = ""
+    IPRange: str = ""
+    Gateway: str = ""
+    AuxiliaryAddresses: dict[str, str] = Field(default_factory=dict)
+
+
+class IPAM(WireType):
+    """IP address management of a network."""
+
+    Driver: str = ""
+    Options: dict[str, str] = Field(default_factory=dict)
+    Config: list[IPAMConfig] = Field(default_factory=list)
+
+
+class ConfigReference(WireType):
+    """The network that lends its configuration."""
+
+    Network: str = ""
+
+
+class NetworkCreate(WireType):
+    """Body of `POST /networks/create`."""
+
+    Name: str = ""
+    Driver: str = ""
+    Scope: str = ""
+    EnableIPv4: bool | None = None
+    EnableIPv6: bool | None = None
+    IPAM: IPAM | None = None
+    Internal: bool = False
+    Attachable: bool = False
+    Ingress: bool = False
+    ConfigOnly: bool = False
+    ConfigFrom: ConfigReference | None = None
+    Options: dict[str, str] = Field(default_factory=dict)
+    Labels: dict[str, str] = Field(default_factory=dict)
+
+
+class NetworkConnect(WireType):
+    """Body of `POST /networks/{id}/connect`."""
+
+    Container: str = ""
+    EndpointConfig: EndpointSettings | None = None
+
+
+class NetworkDisconnect(WireType):
+    """Body of `POST /networks/{id}/disconnect`."""
+
+    Container: str = ""
+    Force: bool = False

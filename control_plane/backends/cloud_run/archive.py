@@ -1,0 +1,90 @@
+"""`docker logs` of a container whose agent is gone: the lines of its execution in Cloud Logging."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+from control_plane.backends.base import LogLine
+from control_plane.backends.cloud_run.executions import Executions
+from control_plane.backends.gcp.log_entries import Source
+from control_plane.backends.gcp.log_feed import OVERLAP, Follower, LogFeed
+from control_plane.backends.gcp.logs import LogReader
+from control_plane.model import ZERO_TIME, Container
+
+_CLOCK_SLACK = timedelta(seconds=120)
+"""By which the service's clock may be behind ours."""
+_ASK_AGAIN = 5.0
+"""Seconds between two looks at whether the execution has finished."""
+
+
+class Archive:
+    """Reads and follows. After `drain` seconds without a new line a finished execution's output counts as whole."""
+
+    def __init__(self, reader: LogReader, executions: Executions, drain: float) -> None:
+        self._reader = reader
+        self._executions = executions
+        self._drain = drain
+        self._feed = LogFeed(reader, interval=min(2.0, max(drain / 4, 0.1)))
+
+    async def close(self) -> None:
+        """Ends all followers."""
+        await self._feed.close()
+
+    async def lines(
+        self, container: Container, *, since: datetime | None, until: datetime | None, tail: int | None, follow: bool
+    ) -> AsyncIterator[LogLine]:
+        """In time order. A container that never ran has none. Raises CloudError, Unavailable."""
+        execution = container.execution
+        if execution is None:
+            return
+        source = Source(execution.job, execution.name.rpartition("/")[2])
+        begin = since or _time(execution.created_at) - _CLOCK_SLACK
+        given: deque[LogLine] = deque()
+        called_at = datetime.now(UTC)
+        async for line in self._reader.lines(source, since=begin, until=until, tail=tail):
+            yield line
+            given.append(line)
+            while given[-1].at - given[0].at > OVERLAP:
+                given.popleft()
+        if not follow:
+            return
+        if given:
+            # What a tail left out must not come with the following; else what was late is still wanted.
+            begin = given[0].at if tail is None else given[-1].at
+        elif tail == 0:
+            begin = called_at
+        async with self._feed.follow(source, begin, given) as follower:
+            async for line in self._follow(follower, container):
+                if until is not None and line.at > until:
+                    return
+                yield line
+
+    async def _follow(self, follower: Follower, container: Container) -> AsyncIterator[LogLine]:
+        """Until the execution has finished and nothing new has come for `drain` seconds."""
+        assert container.execution is not None
+        loop = asyncio.get_running_loop()
+        finished = container.state.status in ("exited", "dead")
+        ask_at = loop.time()
+        while True:
+            line = await follower.next_line(min(_ASK_AGAIN, max(self._drain, 0.2)))
+            if line is not None:
+                yield line
+                continue
+            if not finished and loop.time() >= ask_at:
+                finished = (await self._executions.outcome(container.execution.name)).finished
+                ask_at = loop.time() + _ASK_AGAIN
+                if finished:
+                    follower.quiet_since = loop.time()
+            if finished and follower.readings and loop.time() - follower.quiet_since >= self._drain:
+                return
+
+
+def _time(text: str) -> datetime:
+    """An RFC 3339 time with up to nanoseconds; the epoch for Docker's "never"."""
+    if text == ZERO_TIME or not text:
+        return datetime.fromtimestamp(0, UTC)
+    whole, _, rest = text.rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}.{rest[:6] or '0'}+00:00".replace(".0+", ".000000+"))

@@ -1,0 +1,155 @@
+"""How one option of Docker's `HostConfig` is treated: the form of the table in `host_config.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+How = Literal["agent", "mapped", "harmless", "refused"]
+"""agent: done in the container by the agent · mapped: part of the job, or done by the control plane ·
+harmless: accepted, without effect, for the reason given · refused: answered with 501 and the reason."""
+
+Check = Callable[[Any], str | None]
+"""Value → why it is refused (or what to warn of); None when there is nothing to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One field of `HostConfig` (API 1.50)."""
+
+    field: str
+    flag: str
+    how: How
+    note: str
+    """What is done with it, or why it is harmless or refused. A sentence without its full stop."""
+    refuses: Check | None = None
+    """For options that are served in part. Options with how=refused refuse every value that is not `empty`."""
+    warns: Check | None = None
+
+    def refusal(self, value: Any) -> str | None:
+        """Why this value cannot be served; None when it can."""
+        if empty(value):
+            return None
+        if self.how == "refused":
+            return self.note
+        return self.refuses(value) if self.refuses is not None else None
+
+    def warning(self, value: Any) -> str | None:
+        """What the user should know; None for nothing."""
+        return None if empty(value) or self.warns is None else self.warns(value)
+
+
+def empty(value: Any) -> bool:
+    """Docker's zero values: the option was not given."""
+    return value is None or value is False or value in ("", 0) or value == [] or value == {}
+
+
+def only(*allowed: Any, reason: str) -> Check:
+    """Refuses everything but these values."""
+    return lambda value: None if value in allowed else reason
+
+
+def says(text: str) -> Check:
+    """A warning for every value given."""
+    return lambda _: text
+
+
+def positive(text: str) -> Check:
+    """A warning for values above zero (-1 means "no limit")."""
+    return lambda value: text if isinstance(value, int | float) and value > 0 else None
+
+
+def security_refusal(options: Any) -> str | None:
+    """`--security-opt`: what a sandbox of its own makes moot is accepted, profiles are not."""
+    for option in options:
+        key, _, value = _split(str(option))
+        if key in ("no-new-privileges", "label"):
+            continue
+        if (key, value) in (("apparmor", "unconfined"), ("seccomp", "unconfined"), ("seccomp", "builtin")):
+            continue
+        return f"{option!r}: profiles cannot be loaded into the platform's sandbox; no-new-privileges can be had"
+    return None
+
+
+def security_warning(options: Any) -> str | None:
+    """Names the options that have no effect."""
+    idle = [str(option) for option in options if _split(str(option))[0] not in ("no-new-privileges",)]
+    if not idle:
+        return None
+    return f"--security-opt {', '.join(idle)} has no effect: the platform's sandbox has no such profiles"
+
+
+def _split(option: str) -> tuple[str, str, str]:
+    """`key=value`, or Docker's older `key:value`."""
+    return option.partition("=") if "=" in option else option.partition(":")
+
+
+def mounts_refusal(mounts: Any) -> str | None:
+    """`--mount`: types and options that have no counterpart."""
+    for mount in mounts:
+        if not isinstance(mount, Mapping):
+            continue
+        kind = str(mount.get("Type") or "")
+        if kind not in ("bind", "volume", "tmpfs"):
+            return f"type={kind} has no counterpart: use bind, volume or tmpfs"
+        driver = (mount.get("VolumeOptions") or {}).get("DriverConfig") or {}
+        if driver.get("Name") not in (None, "", "local") or driver.get("Options"):
+            return "volume drivers and their options are not served: volumes are kept in the endpoint's volume storage"
+        propagation = (mount.get("BindOptions") or {}).get("Propagation") or ""
+        if propagation not in ("", "private", "rprivate"):
+            return f"bind-propagation={propagation}: nobody shares the mount with the container; use rprivate"
+    return None
+
+
+def binds_refusal(binds: Any) -> str | None:
+    """`-v`: propagation modes."""
+    for bind in binds:
+        modes = str(bind).split(":")[2:]
+        for mode in ",".join(modes).split(","):
+            if mode in ("shared", "rshared", "slave", "rslave"):
+                return f"mode {mode}: nobody shares the mount with the container; use rprivate"
+    return None
+
+
+def extra_hosts_refusal(hosts: Any) -> str | None:
+    """`--add-host name:host-gateway`: there is no host."""
+    for entry in hosts:
+        if str(entry).rpartition(":")[2] == "host-gateway" or str(entry).endswith("=host-gateway"):
+            return f"{entry!r}: there is no Docker host beside the container; name an address"
+    return None
+
+
+def log_refusal(config: Any) -> str | None:
+    """`--log-driver`: output is kept by the agent and in Cloud Logging."""
+    driver = str((config or {}).get("Type") or "")
+    if driver in ("", "json-file", "local", "none"):
+        return None
+    return f"{driver!r}: output goes to docker logs and Cloud Logging; export it from there"
+
+
+def log_warning(config: Any) -> str | None:
+    """`none` keeps output all the same."""
+    if (config or {}).get("Type") == "none":
+        return "--log-driver none: output is kept in Cloud Logging all the same"
+    return None
+
+
+def network_refusal(mode: Any) -> str | None:
+    """`--network`: `none` and shared namespaces cannot be had."""
+    text = str(mode)
+    if text == "none":
+        return "none: the container's agent needs the network"
+    if text.startswith("container:"):
+        return f"{text}: containers run on machines of their own and cannot share a network namespace"
+    return None
+
+
+def network_warning(mode: Any) -> str | None:
+    """`host` is a network namespace of the container's own."""
+    if mode == "host":
+        return (
+            "--network host: the container has a network of its own; it reaches out as a host would, "
+            "but localhost is the container itself and its ports are not on your machine"
+        )
+    return None

@@ -1,0 +1,94 @@
+"""Writes `docs/compatibility.md` from the route table and the backends' capabilities.
+
+`python -m control_plane.compatibility` writes it, with `--check` it only says whether it is up to date.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from control_plane.backends.base import Capabilities
+from control_plane.route import Route
+from control_plane.routes import ROUTES
+from control_plane.services.creation_options import UNSERVED
+from control_plane.version import API_VERSION, MIN_API_VERSION
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "compatibility.md"
+
+_INTRODUCTION = f"""# Compatibility
+
+<!-- Made by `python -m control_plane.compatibility` from control_plane/routes.py; do not edit. -->
+
+Sockerless speaks the Docker Engine API {MIN_API_VERSION} to {API_VERSION}. What it does not serve it refuses with
+Docker's `{{"message": …}}` and the reason below; nothing is silently ignored.
+
+- **control plane**: answered from the store or the container's agent.
+- **front door**: takes over the connection (hijack), so it must be sent to the gateway's front door.
+
+Networks are records in this release: they are created, listed, connected to and removed as Docker does, and containers
+keep their endpoints in them, but containers do not reach each other by name, and ports are not published.
+"""
+
+
+def document(capabilities: Iterable[Capabilities]) -> str:
+    """The whole page."""
+    return "\n".join([_INTRODUCTION, *_routes(ROUTES), "", *_options(), *_backends(capabilities)]).rstrip() + "\n"
+
+
+def known_capabilities() -> list[Capabilities]:
+    """Of the backends in this distribution, without their cloud's SDK."""
+    from control_plane.backends.cloud_run.capabilities import capabilities
+
+    return [capabilities()]
+
+
+def _routes(routes: Sequence[Route]) -> Iterator[str]:
+    yield "## Routes"
+    group = ""
+    for route in routes:
+        first = route.path.split("/")[1]
+        if first != group:
+            group = first
+            yield from ("", f"### /{first}", "", "| route | served by | |", "|---|---|---|")
+        by = {"control_plane": "control plane", "front_door": "front door", "nobody": f"refused, {route.status}"}
+        remark = route.note if route.handler else ("" if route.served_by == "front_door" else route.reason)
+        yield f"| `{route.method} {route.path}` | {by[route.served_by]} | {_cell(remark)} |"
+
+
+def _options() -> Iterator[str]:
+    yield from ("## Options of create that no backend serves", "", "| option | reason |", "|---|---|")
+    for option, reason in UNSERVED.items():
+        yield f"| `HostConfig.{option}` | {_cell(reason.partition(': ')[2])} |"
+    yield ""
+
+
+def _backends(capabilities: Iterable[Capabilities]) -> Iterator[str]:
+    for backend in capabilities:
+        yield from (f"## Backend `{backend.name}`: {backend.title}", "")
+        yield f"A run lasts at most {backend.max_run_seconds // 3600} hours."
+        yield from ("", "| option refused | reason |", "|---|---|")
+        for option, reason in sorted(backend.refused_options.items()):
+            yield f"| `{option}` | {_cell(reason)} |"
+        yield ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status 1 when `--check` finds the page out of date."""
+    wanted = document(known_capabilities())
+    if "--check" in arguments:
+        if not DOCUMENT.exists() or DOCUMENT.read_text() != wanted:
+            print(f"{DOCUMENT.name} is out of date: run python -m control_plane.compatibility", file=sys.stderr)
+            return 1
+        return 0
+    DOCUMENT.write_text(wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

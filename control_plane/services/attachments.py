@@ -1,0 +1,180 @@
+"""Hijacked requests: what attach and exec start become before a byte flows (`POST /internal/v1/tickets`)."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import parse_qs, unquote
+
+from control_plane.errors import Conflict, InvalidParameter, NotFound
+from control_plane.model import Container
+from control_plane.services.container_events import ContainerEvents
+from control_plane.services.execs import Execs, exec_params
+from control_plane.services.runs import Resolver
+
+RAW = "application/vnd.docker.raw-stream"
+MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+_MULTIPLEXED_SINCE = (1, 42)
+_NEWEST = (1, 99)
+_ATTACH = re.compile(r"(?:/v(\d{1,3})\.(\d{1,3}))?/containers/([^/]+)/attach")
+_EXEC_START = re.compile(r"(?:/v(\d{1,3})\.(\d{1,3}))?/exec/([^/]+)/start")
+_FALSE = {"", "0", "no", "false", "none"}
+
+Authenticate = Callable[[Mapping[str, Any]], Awaitable[str]]
+"""From an ASGI scope to the tenant. Raises Unauthorized or Forbidden."""
+
+
+class StreamTickets(Protocol):
+    """Mints what opens one stream at the container's relay."""
+
+    def __call__(self, container: Container, kind: str, stream_id: str, params: Mapping[str, Any]) -> str:
+        """The ticket."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HijackRequest:
+    """A Docker request as it came to the front door."""
+
+    method: str
+    path: str
+    query: str
+    authorization: str | None
+    body: Any
+
+
+class Attachments:
+    """Parses, checks the state, and hands out the ticket for the stream; the relay and the agent do the rest."""
+
+    def __init__(
+        self,
+        containers: Resolver,
+        execs: Execs,
+        events: ContainerEvents,
+        authenticate: Authenticate,
+        mint: StreamTickets,
+    ) -> None:
+        self._resolve = containers.resolve
+        self._execs = execs
+        self._events = events
+        self._authenticate = authenticate
+        self._mint = mint
+
+    async def ticket(self, request: HijackRequest) -> dict[str, Any]:
+        """`{"stream_id", "ticket", "relay_url", "container", "tty", "content_type"}`, or `{"detached": true}`.
+
+        `content_type` is that of a 101; a 200 is always a raw stream. Raises DockerError with moby's texts.
+        """
+        headers = [] if not request.authorization else [(b"authorization", request.authorization.encode())]
+        scope = {"type": "http", "method": request.method, "path": request.path, "headers": headers}
+        tenant = await self._authenticate(scope)
+        if request.method == "POST" and (found := _ATTACH.fullmatch(request.path)):
+            return await self._attach(tenant, unquote(found[3]), _version(found), _query(request.query))
+        if request.method == "POST" and (found := _EXEC_START.fullmatch(request.path)):
+            return await self._exec_start(tenant, unquote(found[3]), _version(found), request.body)
+        raise NotFound("page not found")
+
+    async def _attach(
+        self, tenant: str, reference: str, version: tuple[int, int], query: Mapping[str, str]
+    ) -> dict[str, Any]:
+        container = await self._resolve(tenant, reference)
+        flags = {name: _flag(query, name) for name in ("stdin", "stdout", "stderr", "stream", "logs")}
+        keys = query.get("detachKeys", "")
+        check_detach_keys(keys)
+        status = container.state.status
+        if status == "paused":
+            raise Conflict(f"container {reference} is paused, unpause the container before attach")
+        if status == "restarting":
+            raise Conflict(f"container {reference} is restarting, wait until the container is running")
+        if status in {"removing", "dead"}:
+            raise Conflict(f"container {container.id} is marked for removal and cannot be attached to")
+        if container.execution is not None and container.execution.agentless and status == "running":
+            raise Conflict(
+                f"container {container.id} runs without an agent and cannot be attached to; see `docker logs`"
+            )
+        tty = bool(container.config.get("Tty"))
+        answer = self._answer(container, "attach", flags | {"detach_keys": keys}, tty=tty, version=version)
+        if flags["stream"]:
+            await self._events.publish(container, "attach")
+        return answer
+
+    async def _exec_start(self, tenant: str, exec_id: str, version: tuple[int, int], body: Any) -> dict[str, Any]:
+        options = start_options(body, version)
+        if options.detach:
+            await self._execs.start_detached(tenant, exec_id, options.console)
+            return {"detached": True}
+        container, session = await self._execs.claim(tenant, exec_id)
+        params = exec_params(container, session, options.console)
+        # moby shows the start request's `Tty` in the content type, whatever the exec was created with.
+        answer = self._answer(container, "exec", params, tty=options.tty, version=version)
+        return answer | {"tty": bool(session.config.get("Tty"))}
+
+    def _answer(
+        self, container: Container, kind: str, params: Mapping[str, Any], *, tty: bool, version: tuple[int, int]
+    ) -> dict[str, Any]:
+        stream_id = secrets.token_hex(16)
+        return {
+            "stream_id": stream_id,
+            "ticket": self._mint(container, kind, stream_id, params),
+            "relay_url": container.gateway,
+            "container": container.id,
+            "tty": tty,
+            "content_type": stream_type(tty=tty, version=version),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    """The body of exec start. `console` is [height, width]."""
+
+    detach: bool
+    tty: bool
+    console: list[int] | None
+
+
+def start_options(body: Any, version: tuple[int, int]) -> StartOptions:
+    """Raises InvalidParameter. `ConsoleSize` counts from API 1.42 on, and with a TTY only (moby)."""
+    if body is None:
+        body = {}
+    if not isinstance(body, dict):
+        raise InvalidParameter("invalid JSON: an object is wanted")
+    tty = bool(body.get("Tty"))
+    console = body.get("ConsoleSize") if tty and version >= _MULTIPLEXED_SINCE else None
+    if console is not None and not is_console_size(console):
+        raise InvalidParameter("invalid JSON: ConsoleSize: two numbers are wanted")
+    return StartOptions(bool(body.get("Detach")), tty, console)
+
+
+def is_console_size(value: Any) -> bool:
+    """Docker's `[height, width]`."""
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    return all(isinstance(number, int) and 0 <= number <= 0xFFFF for number in value)
+
+
+def stream_type(*, tty: bool, version: tuple[int, int]) -> str:
+    """The content type of container output: since API 1.42 clients are told whether it is multiplexed."""
+    return RAW if tty or version < _MULTIPLEXED_SINCE else MULTIPLEXED
+
+
+def check_detach_keys(text: str) -> None:
+    """`ctrl-p,ctrl-q`, `a,b`. Raises InvalidParameter with moby's text."""
+    for key in text.split(",") if text else []:
+        control = key.startswith("ctrl-") and len(key) == 6 and (key[5].isalpha() or key[5] in "@[\\]^_")
+        if not control and len(key) != 1:
+            raise InvalidParameter(f"Invalid detach keys ({text}) provided")
+
+
+def _version(found: re.Match[str]) -> tuple[int, int]:
+    return (int(found[1]), int(found[2])) if found[1] else _NEWEST
+
+
+def _query(text: str) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(text, keep_blank_values=True, max_num_fields=100).items()}
+
+
+def _flag(query: Mapping[str, str], name: str) -> bool:
+    return query.get(name, "").strip().lower() not in _FALSE

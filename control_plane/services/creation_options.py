@@ -1,0 +1,40 @@
+"""Options of create that no backend serves in this release, each refused by its name. Backends refuse theirs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from control_plane.errors import InvalidParameter, NotServed
+
+Json = dict[str, Any]
+
+LOG_TYPES = ("", "json-file", "local")
+_NO_PORTS = (
+    "publishing ports is not served yet: leave out -p and -P, and reach the service from inside the container "
+    "with `docker exec`"
+)
+UNSERVED = {
+    "PortBindings": f"HostConfig.PortBindings: {_NO_PORTS}",
+    "PublishAllPorts": f"HostConfig.PublishAllPorts: {_NO_PORTS}",
+    "Links": "HostConfig.Links: containers do not reach each other by name yet; leave out --link",
+    "Cgroup": "HostConfig.Cgroup: there is no host whose cgroups could be joined; leave it out",
+    "MaskedPaths": "HostConfig.MaskedPaths: the platform chooses what of /proc and /sys is hidden; leave it out",
+    "ReadonlyPaths": "HostConfig.ReadonlyPaths: the platform chooses what of /proc and /sys is writable; leave it out",
+    "StorageOpt": "HostConfig.StorageOpt: the platform has no storage driver options; leave out --storage-opt",
+}
+
+
+def refuse_unserved(host: Json) -> None:
+    """Raises NotServed, or InvalidParameter with moby's text for a logging driver there is not."""
+    for option, reason in UNSERVED.items():
+        if host[option]:
+            raise NotServed(reason)
+    if host["VolumeDriver"] not in ("", "local"):
+        name = host["VolumeDriver"]
+        raise InvalidParameter(f'error looking up volume plugin {name}: plugin "{name}" not found')
+    log_type = host["LogConfig"]["Type"]
+    if log_type not in LOG_TYPES:
+        raise InvalidParameter(
+            f"logger: no log driver named '{log_type}' is registered: logs are kept by Sockerless; "
+            "leave out --log-driver"
+        )

@@ -1,0 +1,124 @@
+"""What gateways report of agents' links: hello and gone; events are handed on to `services/agent_events.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import structlog
+
+from control_plane.backends.base import Backend
+from control_plane.errors import DockerError
+from control_plane.model import Container
+from control_plane.services.agent_events import AgentEvents
+from control_plane.services.background import Background
+from control_plane.services.greeting import Action, Hello, greet
+from control_plane.services.launch_spec import launch_spec
+from control_plane.services.outcomes import Outcomes, clock
+from control_plane.services.reports import Failed, LinkGone
+from control_plane.services.run_settings import RunSettings
+from control_plane.timestamps import now
+
+_log = structlog.get_logger(__name__)
+
+GatewayCheck = Callable[[str | None], str]
+"""From an `Authorization` header to the gateway's URL. Raises Unauthorized."""
+
+_CANNOT_START = 128
+
+
+class StagedFiles(Protocol):
+    """`services.staging.Staging`, as far as it is needed here."""
+
+    async def deliver(self, container: Container, spec: Mapping[str, Any]) -> None:
+        """Pushes the files put in before the start. Raises DockerError."""
+        ...
+
+
+class Suspicion(Protocol):
+    """`services.reconcile.Reconciler`, as far as it is needed here."""
+
+    async def look_at(self, container: Container) -> None:
+        """Asks the cloud how a run stands whose agent is silent."""
+        ...
+
+
+class Links:
+    """One compare-and-set per message, and no cloud call while the agent waits for its answer."""
+
+    def __init__(
+        self,
+        outcomes: Outcomes,
+        backends: Mapping[str, Backend],
+        staged: StagedFiles,
+        agent_events: AgentEvents,
+        check_gateway: GatewayCheck,
+        background: Background,
+        settings: RunSettings,
+    ) -> None:
+        self._outcomes = outcomes
+        self._containers = outcomes.containers
+        self._backends = backends
+        self._staged = staged
+        self.report = agent_events.report
+        self.check_gateway = check_gateway
+        self._background = background
+        self._settings = settings
+        self._suspicion: Suspicion | None = None
+        self.greeted: set[str] = set()
+        """Containers whose agents have said hello to this process; a hint for the reconciler after its start."""
+
+    def suspect_with(self, suspicion: Suspicion) -> None:
+        """Who looks after containers whose agents have gone."""
+        self._suspicion = suspicion
+
+    async def hello(self, tenant: str, container_id: str, message: Mapping[str, Any]) -> dict[str, Any]:
+        """An agent's link is up: `{"action", "spec"}` as the relay welcomes it (docs/wire-protocol.md, section 2)."""
+        hello = Hello(
+            boot=str(message["boot"]),
+            run=int(message.get("run") or 0),
+            running=bool(message.get("running")),
+            gateway=str(message.get("gateway") or ""),
+            at=now(),
+            now=clock(),
+        )
+        action: Action = "shutdown"
+        before: Container | None = None
+
+        def change(current: Container) -> Container:
+            nonlocal action, before
+            before = current
+            after, action = greet(current, hello)
+            return after
+
+        container = await self._containers.update(tenant, container_id, change)
+        if container is None or before is None:
+            return {"action": "shutdown"}
+        if container.state.finished_at != before.state.finished_at:
+            await self._outcomes.follow_up(before, container)
+        if action == "shutdown":
+            _log.info("agent is told to shut down", container=container_id, status=container.state.status)
+            return {"action": action}
+        self.greeted.add(container_id)
+        return await self._start(container) if action == "start" else {"action": action}
+
+    async def _start(self, container: Container) -> dict[str, Any]:
+        try:
+            mounts = self._backends[container.backend].platform_mounts(container)
+            spec = launch_spec(container, mounts, self._settings)
+            if container.staged:
+                await self._staged.deliver(container, spec)
+        except DockerError as error:
+            failed = Failed(container.state.run, _CANNOT_START, error.message, clock())
+            await self._outcomes.apply(container.tenant, container.id, failed)
+            return {"action": "shutdown"}
+        return {"action": "start", "spec": spec}
+
+    async def gone(self, tenant: str, container_id: str, boot: str) -> None:
+        """No link for a while, or the agent said farewell. What it ran is looked up in the cloud, in the background."""
+        after = await self._outcomes.apply(tenant, container_id, LinkGone(boot))
+        silent = (
+            after is not None and after.agent is not None and after.agent.boot == boot and not after.agent.connected
+        )
+        if silent and after is not None and after.state.status in {"running", "paused", "starting"} and self._suspicion:
+            self._background.spawn(self._suspicion.look_at(after), f"look after {container_id[:12]}")

@@ -1,0 +1,143 @@
+"""`docker logs`: from the agent's spool while it is there, else from the platform's archive."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from control_plane.backends.base import Backend, LogLine
+from control_plane.errors import Conflict, InvalidParameter, NotServed
+from control_plane.model import Container
+from control_plane.services.ports import Agents, AgentUnreachable
+from control_plane.services.records import Records
+from control_plane.services.run_settings import RunSettings
+from control_plane.services.runs import Resolver
+from control_plane.services.watching import reach
+from control_plane.timestamps import rfc3339
+
+_STREAMS = {"stdout": 1, "stderr": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class LogsRequest:
+    """The parameters of `GET …/logs`. Times are Unix nanoseconds, `tail` None is all."""
+
+    stdout: bool
+    stderr: bool
+    follow: bool = False
+    timestamps: bool = False
+    details: bool = False
+    since: int | None = None
+    until: int | None = None
+    tail: int | None = None
+
+
+class Logs:
+    """Live output never asks a cloud API."""
+
+    def __init__(
+        self,
+        containers: Resolver,
+        records: Records[Container],
+        agents: Agents,
+        backends: Mapping[str, Backend],
+        settings: RunSettings,
+    ) -> None:
+        self._resolve = containers.resolve
+        self._records = records
+        self._agents = agents
+        self._backends = backends
+        self._settings = settings
+
+    async def logs(self, tenant: str, reference: str, request: LogsRequest) -> tuple[bool, AsyncIterator[bytes]]:
+        """Whether the container has a TTY (the output is raw then, else stdcopy), and the output.
+
+        Raises InvalidParameter when no stream was chosen, NotFound, Conflict, NotServed.
+        """
+        if not request.stdout and not request.stderr:
+            raise InvalidParameter("Bad parameters: you must choose at least one stream")
+        container = await self._resolve(tenant, reference)
+        if container.state.status in {"removing", "dead"}:
+            raise Conflict("can not get logs from container which is dead or marked for removal")
+        if request.details:
+            raise NotServed("log details are not served: the logs of a cloud's containers carry no attributes")
+        driver = (container.host_config.get("LogConfig") or {}).get("Type") or ""
+        if driver == "none":
+            raise NotServed("configured logging driver does not support reading")
+        return bool(container.config.get("Tty")), self._output(container, request)
+
+    async def _output(self, container: Container, request: LogsRequest) -> AsyncIterator[bytes]:
+        if container.state.status == "starting":
+            container = await self._started(container)
+        if container.state.run == 0:
+            return  # no process, no output; moby does not follow it either
+        if container.agent is not None and (container.agent.connected or container.state.status == "running"):
+            try:
+                async for chunk in self._live(container, request):
+                    yield chunk
+                return
+            except AgentUnreachable:
+                pass  # raised before the first byte only: the archive has it all
+        async for chunk in self._archived(container, request):
+            yield chunk
+
+    async def _started(self, container: Container) -> Container:
+        try:
+            found = await reach(
+                self._records, container, lambda c: c.state.status != "starting", self._settings.start_timeout
+            )
+        except TimeoutError:
+            return container
+        return found or container
+
+    async def _live(self, container: Container, request: LogsRequest) -> AsyncIterator[bytes]:
+        params = {
+            "stdout": request.stdout,
+            "stderr": request.stderr,
+            "follow": request.follow,
+            "timestamps": request.timestamps,
+            "since": "" if request.since is None else rfc3339(request.since),
+            "until": "" if request.until is None else rfc3339(request.until),
+            "tail": -1 if request.tail is None else request.tail,
+        }
+        stream = await self._agents.open(container, "logs", params)
+        begun = False
+        try:
+            async for chunk in stream.chunks():
+                begun = True
+                yield chunk
+        except AgentUnreachable:
+            if not begun:
+                raise
+        finally:
+            await stream.close()
+
+    async def _archived(self, container: Container, request: LogsRequest) -> AsyncIterator[bytes]:
+        tty = bool(container.config.get("Tty"))
+        wanted = {name for name, on in (("stdout", request.stdout), ("stderr", request.stderr)) if on}
+        lines = self._backends[container.backend].logs(
+            container,
+            since=_datetime(request.since),
+            until=_datetime(request.until),
+            tail=request.tail,
+            follow=request.follow,
+        )
+        async for line in lines:
+            if line.stream in wanted:
+                yield formatted(line, tty=tty, timestamps=request.timestamps)
+
+
+def formatted(line: LogLine, *, tty: bool, timestamps: bool) -> bytes:
+    """One archived line as Docker's clients get it: raw with a TTY, else behind an 8-byte stdcopy header."""
+    text = line.text
+    if timestamps:
+        text = line.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z ").encode() + text
+    if tty:
+        return text
+    return struct.pack(">BxxxL", _STREAMS.get(line.stream, 1), len(text)) + text
+
+
+def _datetime(nanoseconds: int | None) -> datetime | None:
+    return None if nanoseconds is None else datetime.fromtimestamp(nanoseconds / 1e9, UTC)

@@ -1,0 +1,110 @@
+"""Puts together the services that run containers; they refer to each other in a circle that is closed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from control_plane.backends.base import Backend
+from control_plane.model import ExecSession, Image
+from control_plane.services.agent_events import AgentEvents
+from control_plane.services.agentless import AgentlessRuns
+from control_plane.services.archives import Archives
+from control_plane.services.attachments import Attachments, Authenticate, StreamTickets
+from control_plane.services.background import Background
+from control_plane.services.container_events import ContainerEvents, EventSink
+from control_plane.services.containers import Containers
+from control_plane.services.execs import Execs
+from control_plane.services.links import GatewayCheck, Links
+from control_plane.services.logs import Logs
+from control_plane.services.outcomes import Outcomes
+from control_plane.services.ports import Agents, Blobs
+from control_plane.services.reconcile import Reconciler
+from control_plane.services.records import Records
+from control_plane.services.removal import AnonymousVolumes, Removal
+from control_plane.services.restarts import Restarts
+from control_plane.services.run_settings import RunSettings
+from control_plane.services.runs import Runs
+from control_plane.services.staging import ImageFiles, Staging
+from control_plane.services.starts import AgentTokens, Starts
+from control_plane.services.stops import Stops
+from control_plane.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class RunPorts:
+    """What the services need of the outside."""
+
+    store: Store
+    containers: Containers
+    events: EventSink
+    image_files: ImageFiles
+    volumes: AnonymousVolumes
+    backends: Mapping[str, Backend]
+    agents: Agents
+    blobs: Blobs
+    agent_token: AgentTokens
+    stream_ticket: StreamTickets
+    authenticate: Authenticate
+    check_gateway: GatewayCheck
+
+
+@dataclass(frozen=True, slots=True)
+class RunServices:
+    """What `Services` takes over, and what `compose.py` runs (`reconciler`) and closes (`background`)."""
+
+    runs: Runs
+    removal: Removal
+    execs: Execs
+    attachments: Attachments
+    archives: Archives
+    logs: Logs
+    links: Links
+    reconciler: Reconciler
+    background: Background
+
+
+def assemble(ports: RunPorts, settings: RunSettings) -> RunServices:
+    """All of them, on one set of ports."""
+    background = Background()
+    containers, records = ports.containers, ports.containers.records
+    images = Records(ports.store, "images", Image)
+    exec_records = Records(ports.store, "execs", ExecSession)
+    events = ContainerEvents(ports.events)
+    outcomes = Outcomes(records, events)
+    starts = Starts(outcomes, images, ports.backends, ports.agents, ports.agent_token, background, settings)
+    stops = Stops(outcomes, events, ports.backends, ports.agents, background, settings)
+    restarts = Restarts(lambda container: starts.start(container, manual=False), background)
+    removal = Removal(
+        containers,
+        containers.names,
+        exec_records,
+        ports.volumes,
+        ports.blobs,
+        outcomes,
+        ports.backends,
+        ports.agents,
+        background,
+        settings,
+    )
+    outcomes.follow(restarting=restarts.schedule, removing=removal.remove_itself)
+    execs = Execs(containers, exec_records, records, ports.agents, events)
+    staging = Staging(records, images, ports.image_files, ports.blobs, ports.agents, settings)
+    agent_events = AgentEvents(outcomes, execs)
+    links = Links(outcomes, ports.backends, staging, agent_events, ports.check_gateway, background, settings)
+    agentless = AgentlessRuns(outcomes, starts, ports.backends, settings)
+    reconciler = Reconciler(
+        outcomes, starts, stops, removal, restarts, links, execs, agentless, ports.backends, settings
+    )
+    links.suspect_with(reconciler)
+    return RunServices(
+        runs=Runs(containers, starts, stops, outcomes, ports.agents),
+        removal=removal,
+        execs=execs,
+        attachments=Attachments(containers, execs, events, ports.authenticate, ports.stream_ticket),
+        archives=Archives(containers, records, staging, ports.agents, events, settings),
+        logs=Logs(containers, records, ports.agents, ports.backends, settings),
+        links=links,
+        reconciler=reconciler,
+        background=background,
+    )

@@ -1,0 +1,189 @@
+"""Starting a container: claim the run, ask the lingering agent or the cloud for it, wait for the agent's report."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+
+from control_plane.backends.base import Backend
+from control_plane.errors import Conflict, DockerError, GatewayTimeout, InvalidParameter, NotFound, ServerError
+from control_plane.model import Container, Execution, Image, Lease
+from control_plane.services.background import Background
+from control_plane.services.launch_spec import launch_spec
+from control_plane.services.lifecycle import StartRequested
+from control_plane.services.outcomes import Outcomes, clock
+from control_plane.services.ports import Agents, AgentUnreachable
+from control_plane.services.records import Records
+from control_plane.services.reports import Accepted, Failed, Started
+from control_plane.services.run_settings import RunSettings
+from control_plane.services.watching import reach
+from control_plane.timestamps import now
+
+AgentTokens = Callable[[Container], str]
+"""Mints the token that the container's agent shows to the gateway."""
+
+
+class Starts:
+    """One run at a time per container: the compare-and-set to `starting` decides whose it is."""
+
+    def __init__(
+        self,
+        outcomes: Outcomes,
+        images: Records[Image],
+        backends: Mapping[str, Backend],
+        agents: Agents,
+        agent_token: AgentTokens,
+        background: Background,
+        settings: RunSettings,
+    ) -> None:
+        self._outcomes = outcomes
+        self._containers = outcomes.containers
+        self._images = images
+        self._backends = backends
+        self._agents = agents
+        self._agent_token = agent_token
+        self._background = background
+        self._settings = settings
+
+    def lease(self) -> Lease:
+        """A start lease of this process, told apart from its other ones."""
+        owner = f"{self._settings.instance}/{secrets.token_hex(6)}"
+        return Lease(operation="start", owner=owner, expires_at=clock() + self._settings.lease)
+
+    async def start(self, container: Container, *, manual: bool = True) -> Container:
+        """`docker start`: returns once the process runs (or has run already).
+
+        Raises NotModified when it runs, Conflict, the cloud's refusal, InvalidParameter or ServerError with Docker's
+        text when the command could not be started, GatewayTimeout when nothing was heard of it.
+        """
+        event = StartRequested(self.lease(), manual)
+        claimed = await self._outcomes.apply(container.tenant, container.id, event)
+        if claimed is None:
+            raise NotFound(f"No such container: {container.id}")
+        if claimed.lease is not None and claimed.lease.owner == event.lease.owner:
+            await self._launch_or_fail(claimed)
+        elif claimed.state.status != "starting":
+            return claimed
+        return await self._await_report(claimed)
+
+    async def resume(self, container: Container) -> None:
+        """Takes over a start whose instance is gone: asks again for what may have been asked for already."""
+        await self._launch_or_fail(container, recovering=True)
+
+    async def launch_with_cloud(
+        self, container: Container, *, agentless: bool = False, recovering: bool = False
+    ) -> Execution | None:
+        """Asks the cloud for an execution and records it. None when the container was stopped or removed meanwhile."""
+        image = await self._images.get(container.tenant, container.image_id)
+        if image is None:
+            raise NotFound(f"No such image: {container.image}")
+        backend = self._backends[container.backend]
+        token = self._agent_token(container)
+        execution = await backend.run(container, image, token, agentless=agentless, recovering=recovering)
+        accepted = Accepted(container.state.run, execution)
+        after = await self._outcomes.apply(container.tenant, container.id, accepted)
+        if after is not None and after.execution == execution and after.state.status not in {"removing", "dead"}:
+            if execution.agentless:
+                # Nobody will report the start: it counts from the cloud's acceptance on.
+                await self._outcomes.apply(after.tenant, after.id, Started(container.state.run, 0, now()))
+            return execution
+        self._background.spawn(backend.cancel(execution), f"cancel execution of {container.id[:12]}, no longer wanted")
+        if after is None:
+            self._background.spawn(backend.remove(container), f"remove what was made for {container.id[:12]}")
+        return None
+
+    async def _launch_or_fail(self, container: Container, *, recovering: bool = False) -> None:
+        try:
+            if container.agent is not None and container.agent.connected:
+                if await self._launch_over_link(container):
+                    return
+                container = await self._forget_agent(container) or container
+            await self.launch_with_cloud(container, recovering=recovering)
+        except Exception as error:
+            known = isinstance(error, DockerError)
+            message = error.message if isinstance(error, DockerError) else "the container could not be started"
+            await self.fail(container, 128, message)
+            if known:
+                raise
+            raise ServerError(message, internal=repr(error)) from error
+
+    async def _launch_over_link(self, container: Container) -> bool:
+        """Starts the process in the file system that a lingering agent holds: no cloud call."""
+        mounts = self._backends[container.backend].platform_mounts(container)
+        spec = launch_spec(container, mounts, self._settings)
+        try:
+            await self._agents.call(container, "start", {"spec": spec, "streams": []})
+        except AgentUnreachable:
+            return False
+        return True
+
+    async def _forget_agent(self, container: Container) -> Container | None:
+        """The agent that seemed connected is gone, and its file system with it."""
+
+        def change(current: Container) -> Container | None:
+            if current.state.run != container.state.run or current.state.status != "starting":
+                return None
+            return current.model_copy(update={"agent": None, "execution": None})
+
+        return await self._containers.update(container.tenant, container.id, change)
+
+    async def fail(self, container: Container, code: int, message: str) -> Container | None:
+        """Records that the container's present run could not be started."""
+        report = Failed(container.state.run, code, message, clock())
+        return await self._outcomes.apply(container.tenant, container.id, report)
+
+    async def _await_report(self, claimed: Container) -> Container:
+        """Waits for the run's start, keeping our lease alive; gives up at the deadline."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.start_timeout
+        last = claimed
+
+        def settled(current: Container) -> bool:
+            nonlocal last
+            last = current
+            return current.state.run != claimed.state.run or current.state.status != "starting"
+
+        while True:
+            patience = min(self._settings.lease / 3, max(0.0, deadline - loop.time()))
+            try:
+                current = await reach(self._containers, claimed, settled, patience)
+            except TimeoutError:
+                if loop.time() >= deadline:
+                    await self._give_up(claimed)
+                await self._renew(claimed)
+                continue
+            return _started_or_refusal(claimed, current or last)
+
+    async def _renew(self, claimed: Container) -> None:
+        lease = claimed.lease
+
+        def change(current: Container) -> Container | None:
+            if lease is None or current.lease is None or current.lease.owner != lease.owner:
+                return None
+            renewed = lease.model_copy(update={"expires_at": clock() + self._settings.lease})
+            return current.model_copy(update={"lease": renewed})
+
+        await self._containers.update(claimed.tenant, claimed.id, change)
+
+    async def _give_up(self, claimed: Container) -> None:
+        message = f"the container did not start within {self._settings.start_timeout:.0f} seconds"
+        after = await self.fail(claimed, 128, message)
+        if after is not None and after.state.error == message:
+            if after.execution is not None:
+                backend = self._backends[after.backend]
+                self._background.spawn(backend.cancel(after.execution), f"cancel start of {after.id[:12]}")
+            raise GatewayTimeout(message)
+
+
+def _started_or_refusal(claimed: Container, current: Container) -> Container:
+    """What became of the claimed run, as the answer to `start`."""
+    was, state = claimed.state, current.state
+    started = state.started_at != was.started_at or state.status in {"running", "paused", "restarting"}
+    if state.status == "removing" and not started and not state.error:
+        raise Conflict("container is marked for removal and cannot be started")
+    if state.run != was.run or started or not state.error:
+        return current
+    if state.exit_code in {126, 127}:
+        raise InvalidParameter(state.error)
+    raise ServerError(state.error)

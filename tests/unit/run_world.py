@@ -1,0 +1,431 @@
+"""A world for the services that run containers: a real store, a scripted cloud, and agents that behave like agents."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from control_plane.backends.base import Capabilities, LogLine, PlatformMount, RunOutcome
+from control_plane.errors import Conflict, NotFound
+from control_plane.model import Container, Execution, Image
+from control_plane.services.containers import Containers
+from control_plane.services.ports import AgentUnreachable
+from control_plane.services.records import Records
+from control_plane.services.run_assembly import RunPorts, RunServices, assemble
+from control_plane.services.run_settings import RunSettings
+from control_plane.services.tar_index import DIRECTORY
+from control_plane.store.sqlite import SqliteStore
+from control_plane.timestamps import now
+
+TENANT = "t1"
+IMAGE_ID = "sha256:" + "ab" * 32
+FAST = RunSettings(
+    instance="test",
+    start_timeout=2.0,
+    lease=3.0,
+    kill_wait=0.2,
+    remove_wait=0.3,
+    cancel_wait=1.0,
+    outcome_poll=0.01,
+    release_delay=0.0,
+)
+
+
+@dataclass
+class Program:
+    """What the user's process does."""
+
+    exits: int | None = None
+    """Its code when it ends by itself, at once; None runs until a signal."""
+    signals: dict[int, int] = field(default_factory=lambda: {9: 137, 15: 143})
+    """Signal → exit code; others are ignored."""
+    fails: tuple[int, str] | None = None
+
+
+class Sink:
+    """Events as told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, dict[str, str]]] = []
+
+    def publish_container(
+        self, container: Container, action: str, attributes: Mapping[str, str] | None = None
+    ) -> Awaitable[None]:
+        return self.publish(container.tenant, "container", action, container.id, attributes)
+
+    async def publish(
+        self, tenant: str, type: str, action: str, actor_id: str, attributes: Mapping[str, str] | None = None
+    ) -> None:
+        self.told.append((action, dict(attributes or {})))
+
+    @property
+    def actions(self) -> list[str]:
+        return [action for action, _ in self.told]
+
+
+class Agent:
+    """One agent process: its boot is its file system."""
+
+    def __init__(self, world: World, container_id: str) -> None:
+        self.world = world
+        self.container_id = container_id
+        self.boot = secrets.token_hex(4)
+        self.run = 0
+        self.running = False
+        self.connected = False
+        self.shut_down = False
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.puts: list[tuple[str, bytes]] = []
+        self.seq = 0
+
+    async def dial(self) -> str:
+        """Says hello and does as it is told."""
+        self.connected = True
+        self.world.agents.links[self.container_id] = self
+        message = {"boot": self.boot, "run": self.run, "running": self.running, "gateway": "http://gw"}
+        answer = await self.world.services.links.hello(TENANT, self.container_id, message)
+        if answer["action"] == "shutdown":
+            self.disconnect()
+            self.shut_down = True
+        elif answer["action"] == "start":
+            await self.start(answer["spec"])
+        return str(answer["action"])
+
+    def disconnect(self) -> None:
+        self.connected = False
+        if self.world.agents.links.get(self.container_id) is self:
+            del self.world.agents.links[self.container_id]
+
+    async def event(self, type: str, **fields: Any) -> None:
+        self.seq += 1
+        event = {"type": type, "seq": self.seq, "boot": self.boot, "at": now(), **fields}
+        self.world.sent.append(event)
+        if self.world.deliver_events:
+            await self.world.services.links.report(TENANT, self.container_id, event)
+
+    async def start(self, spec: Mapping[str, Any]) -> None:
+        if spec["run"] <= self.run:
+            return
+        self.run = spec["run"]
+        self.world.specs.append(dict(spec))
+        program = self.world.program
+        if program.fails is not None:
+            code, message = program.fails
+            await self.event("failed", run=self.run, code=code, message=message)
+            return
+        self.running = True
+        self.world.processes += 1
+        await self.event("started", run=self.run, pid=100 + self.run)
+        if program.exits is not None:
+            await self.exit(program.exits)
+
+    async def exit(self, code: int, oom: bool = False) -> None:
+        self.running = False
+        await self.event("exited", run=self.run, code=code, oom=oom)
+
+    async def call(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        self.calls.append((method, dict(params)))
+        match method:
+            case "start":
+                self.world.spawn(self.start(params["spec"]))
+            case "signal":
+                if not self.running:
+                    raise Conflict("the process is not running")
+                code = self.world.program.signals.get(params["signal"])
+                if code is not None:
+                    self.world.spawn(self.exit(code))
+            case "shutdown":
+                self.shut_down = True
+                if self.running:
+                    self.world.spawn(self.exit(137))
+                self.disconnect()
+            case "exec":
+                return {"pid": 77}
+            case "archive_stat":
+                if params["path"] == "/missing":
+                    raise NotFound("no such file")
+                return {"name": "x", "size": 1, "mode": 420, "mtime": now(), "linkTarget": ""}
+            case "top":
+                return {"Titles": ["PID"], "Processes": [["1"]]}
+        return {}
+
+
+class PutStream:
+    """Takes an archive, or gives one."""
+
+    def __init__(self, agent: Agent, kind: str, params: Mapping[str, Any]) -> None:
+        self._agent, self._kind, self._params = agent, kind, params
+        self._received = bytearray()
+
+    async def result(self) -> dict[str, Any]:
+        if self._kind == "archive_get":
+            return {"name": "x", "size": 1, "mode": 420, "mtime": now(), "linkTarget": ""}
+        self._agent.puts.append((self._params["path"], bytes(self._received)))
+        return {}
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield b"live:" + self._kind.encode()
+
+    async def send(self, data: bytes) -> None:
+        self._received += data
+
+    async def send_eof(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+
+class Agents:
+    """The links as the relay knows them."""
+
+    def __init__(self) -> None:
+        self.links: dict[str, Agent] = {}
+
+    def _agent(self, container: Container) -> Agent:
+        agent = self.links.get(container.id)
+        if agent is None:
+            raise AgentUnreachable(f"agent of container {container.id} is not connected")
+        return agent
+
+    async def open(self, container: Container, kind: str, params: Mapping[str, Any]) -> PutStream:
+        return PutStream(self._agent(container), kind, params)
+
+    async def call(self, container: Container, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._agent(container).call(method, params)
+
+
+class Cloud:
+    """A backend whose executions are agents that dial back, unless told otherwise."""
+
+    capabilities = Capabilities(name="fake", title="Fake", max_run_seconds=3600)
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.connects = True
+        self.refuses: Exception | None = None
+        self.executions: dict[str, Execution] = {}
+        self.outcomes: dict[str, RunOutcome] = {}
+        self.cancelled: list[str] = []
+        self.removed: list[str] = []
+        self.known: dict[tuple[str, int, bool], Execution] = {}
+        self.swept: list[set[str]] = []
+
+    def check(self, container: Container) -> list[str]:
+        return []
+
+    def platform_mounts(self, container: Container) -> list[PlatformMount]:
+        return [
+            PlatformMount(f"/.sockerless/volumes/{number}", "", mount)
+            for number, mount in enumerate(m for m in container.mounts if m.type != "tmpfs")
+        ]
+
+    async def run(
+        self,
+        container: Container,
+        image: Image,
+        agent_token: str,
+        *,
+        agentless: bool = False,
+        recovering: bool = False,
+    ) -> Execution:
+        if self.refuses is not None:
+            raise self.refuses
+        place = (container.id, container.state.run, agentless)
+        if place in self.known:
+            return self.known[place]
+        name = f"exec-{len(self.known) + 1}"
+        execution = Execution(
+            name=name, job="job", first_run=container.state.run, agentless=agentless, created_at=now()
+        )
+        self.known[place] = self.executions[name] = execution
+        if self.connects and not agentless:
+            agent = Agent(self.world, container.id)
+            self.world.all_agents.append(agent)
+            self.world.spawn(agent.dial())
+        return execution
+
+    async def outcome(self, execution: Execution) -> RunOutcome:
+        return self.outcomes.get(execution.name, RunOutcome(finished=False))
+
+    async def cancel(self, execution: Execution) -> None:
+        self.cancelled.append(execution.name)
+        self.outcomes.setdefault(execution.name, RunOutcome(finished=True, exit_code=143))
+
+    async def remove(self, container: Container) -> None:
+        self.removed.append(container.id)
+
+    async def logs(self, container: Container, **_: Any) -> AsyncIterator[LogLine]:
+        from datetime import UTC, datetime
+
+        at = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
+        yield LogLine(at, "stdout", b"out\n", "1")
+        yield LogLine(at, "stderr", b"err\n", "2")
+
+    async def sweep(self, known: set[str]) -> int:
+        self.swept.append(known)
+        return 0
+
+    async def close(self) -> None:
+        return
+
+
+class MemoryBlobs:
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    async def put(self, key: str, content: AsyncIterator[bytes]) -> int:
+        data = b"".join([chunk async for chunk in content])
+        self.kept[key] = data
+        return len(data)
+
+    async def get(self, key: str) -> AsyncIterator[bytes]:
+        yield self.kept[key]
+
+    async def delete(self, key: str) -> None:
+        self.kept.pop(key, None)
+
+
+class Files:
+    """An image with `/`, `/etc`, `/etc/passwd` and a link `/run -> etc`."""
+
+    async def stat(self, image: Image, path: str) -> dict[str, Any]:
+        modes = {"/": DIRECTORY | 0o755, "/etc": DIRECTORY | 0o755, "/etc/passwd": 0o644, "/run": 1 << 27 | 0o777}
+        if path not in modes:
+            raise NotFound(path)
+        return {
+            "name": path,
+            "size": 1,
+            "mode": modes[path],
+            "mtime": now(),
+            "linkTarget": "etc" if path == "/run" else "",
+        }
+
+    async def read(self, image: Image, path: str) -> AsyncIterator[bytes]:
+        yield b"image:" + path.encode()
+
+
+class NoVolumes:
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def remove_anonymous(self, container: Container) -> None:
+        self.asked.append(container.id)
+
+
+class World:
+    """Everything, on one store; `restarted` is another process on the same store."""
+
+    def __init__(self, path: Path, settings: RunSettings = FAST) -> None:
+        self.path = path
+        self.settings = settings
+        self.store = SqliteStore(path / "store.db")
+        self.containers = Containers(self.store)
+        self.sink = Sink()
+        self.program = Program()
+        self.agents = Agents()
+        self.cloud = Cloud(self)
+        self.blobs = MemoryBlobs()
+        self.volumes = NoVolumes()
+        self.all_agents: list[Agent] = []
+        self.specs: list[dict[str, Any]] = []
+        self.sent: list[dict[str, Any]] = []
+        self.processes = 0
+        self.deliver_events = True
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.services = self.assemble(settings)
+
+    def assemble(self, settings: RunSettings) -> RunServices:
+        async def tenant(_: Mapping[str, Any]) -> str:
+            return TENANT
+
+        ports = RunPorts(
+            store=self.store,
+            containers=self.containers,
+            events=self.sink,
+            image_files=Files(),
+            volumes=self.volumes,
+            backends={"fake": self.cloud},
+            agents=self.agents,
+            blobs=self.blobs,
+            agent_token=lambda container: "token",
+            stream_ticket=lambda container, kind, stream_id, params: f"ticket-{kind}",
+            authenticate=tenant,
+            check_gateway=lambda authorization: "http://gw",
+        )
+        return assemble(ports, settings)
+
+    def spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def another_process(self, **changes: Any) -> None:
+        """The control plane died; a new one is on its store."""
+        await self.services.background.close()
+        self.services = self.assemble(replace(self.settings, instance="other", sole_instance=True, **changes))
+
+    async def create(
+        self, name: str = "web", *, host: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None
+    ) -> Container:
+        images: Records[Image] = Records(self.store, "images", Image)
+        if await images.get(TENANT, IMAGE_ID) is None:
+            image = Image(
+                id=IMAGE_ID,
+                tenant=TENANT,
+                created_at=now(),
+                repository="r",
+                manifest_digest="sha256:0",
+                config={},
+            )
+            await images.create(TENANT, IMAGE_ID, image)
+        container = Container(
+            id=secrets.token_hex(32),
+            tenant=TENANT,
+            name=name,
+            created_at=now(),
+            image="busybox",
+            image_id=IMAGE_ID,
+            config={"Cmd": ["sleep", "1"], **(config or {})},
+            host_config=dict(host or {}),
+            backend="fake",
+            gateway="http://gw",
+        )
+        await self.containers.names.reserve(TENANT, name, container.id)
+        return await self.containers.records.create(TENANT, container.id, container)
+
+    async def get(self, container: Container) -> Container:
+        found = await self.containers.records.get(TENANT, container.id)
+        assert found is not None
+        return found
+
+    async def change(self, container: Container, **update: Any) -> Container:
+        changed = await self.containers.records.update(
+            TENANT, container.id, lambda current: current.model_copy(update=update)
+        )
+        assert changed is not None
+        return changed
+
+    async def settle(self) -> None:
+        """Lets everything that was set going come to rest."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.services.background.settle()
+
+    async def until(self, container: Container, *statuses: str) -> Container:
+        from control_plane.services.watching import reach
+
+        found = await reach(self.containers.records, container, lambda c: c.state.status in statuses, 3)
+        assert found is not None
+        return found
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.services.background.close()
+        await self.store.close()
