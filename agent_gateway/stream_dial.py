@@ -124,8 +124,7 @@ class WebsocketCarrier:
                     return
             self.half.closed(StreamError(503, "the connection to the gateway was lost"))
         finally:
-            if self._redial is asyncio.current_task():
-                self._redial = None
+            self._redial = None
 
 
 def _refusal(error: Exception) -> StreamError | None:

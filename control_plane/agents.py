@@ -37,6 +37,8 @@ _ERRORS: dict[int, type[DockerError]] = {
         GatewayTimeout,
     )
 }
+_BROKEN = 503
+"""The link broke during the call, or the gateway cannot be reached: whether the agent has heard is not known."""
 _UNREACHABLE = "is not connected"
 """How the relay says that there is no link (docs/wire-protocol.md, section 5)."""
 
@@ -44,8 +46,6 @@ _UNREACHABLE = "is not connected"
 def docker_error(error: StreamError) -> DockerError:
     """The agent's or relay's error as ours."""
     if error.status == 409 and _UNREACHABLE in error.message:
-        return AgentUnreachable(error.message)
-    if error.status == 503:
         return AgentUnreachable(error.message)
     known = _ERRORS.get(error.status)
     if known is not None:
@@ -117,10 +117,18 @@ class RelayedAgents:
         return RelayedStream(stream)
 
     async def call(self, container: Container, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """See `services.ports.Agents`."""
+        """See `services.ports.Agents`. A call that a broken link cut off is repeated once, unless it is an exec's."""
+        relay = self._relay(container)
         try:
-            return await self._relay(container).call(container.tenant, container.id, method, params)
+            return await relay.call(container.tenant, container.id, method, params)
         except StreamError as error:
+            if error.status != _BROKEN or method == "exec":
+                raise docker_error(error) from None
+        try:
+            return await relay.call(container.tenant, container.id, method, params)
+        except StreamError as error:
+            if error.status == _BROKEN and method != "start":
+                raise AgentUnreachable(error.message) from None
             raise docker_error(error) from None
 
     async def close(self) -> None:

@@ -82,7 +82,8 @@ class LocalCloud:
         return self._runtime
 
     async def start(self) -> None:
-        """Starts serving and takes up what ran before. Raises DataDirectoryBusyError, ports.PortTakenError, or RuntimeRefused."""
+        """Starts serving and takes up what ran before.
+        Raises DataDirectoryBusyError, ports.PortTakenError, or RuntimeRefused."""
         self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._take_lock()
         try:

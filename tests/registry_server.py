@@ -141,8 +141,9 @@ class RegistryServer:
     async def _manifest(self, request: Request, repository: str, name: str) -> Response:
         if self.fail_next:
             return Response("try again", self.fail_next.pop(0))
-        known = self.manifests.setdefault(repository, {})
+        known = self.manifests.get(repository, {})
         if request.method == "PUT":
+            known = self.manifests.setdefault(repository, known)
             raw = await request.body()
             document = orjson.loads(raw)
             blobs = self.blobs.get(repository, {})

@@ -44,7 +44,10 @@ type Agent struct {
 
 	quit     chan struct{}
 	quitOnce sync.Once
+	fallback int // exit code without a run
+
 	linkMu   sync.Mutex
+	linkUp   *sync.Cond
 	link     *websocket.Conn
 	linkDown time.Time
 	welcomed bool
@@ -58,6 +61,7 @@ func newAgent(id string, gateway *websocket.Gateway, timeout time.Duration) *Age
 		streams: map[string]*stream.Stream{}, opened: map[string]chan struct{}{}, execs: map[string]*execSession{}, quit: make(chan struct{})}
 	a.platform[1], a.platform[2] = spool.NewPlatform(os.Stdout), spool.NewPlatform(os.Stderr)
 	a.events = newEvents()
+	a.linkUp = sync.NewCond(&a.linkMu)
 	return a
 }
 
@@ -89,6 +93,11 @@ func (a *Agent) finish() int {
 		}
 		return finishDrifting
 	})
+	a.mu.Lock()
+	for _, t := range a.pending {
+		t.s.End()
+	}
+	a.mu.Unlock()
 	a.awaitStreams(finishStreams)
 	a.platform[1].Drain(finishPlatform)
 	a.platform[2].Drain(finishPlatform)
@@ -104,7 +113,7 @@ func (a *Agent) exitCode() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.run == nil {
-		return 0
+		return a.fallback
 	}
 	if exit := a.run.exited(); exit != nil {
 		return exit.Code

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"os"
 	"runtime"
 	"time"
 
@@ -48,7 +49,7 @@ func (a *Agent) keepLink() {
 		if a.drifted() {
 			if !a.welcomed {
 				diagnose("no welcome from the gateway in time: giving up")
-				exitNow(process.CodeRefused)
+				os.Exit(process.CodeRefused)
 			}
 			a.stop()
 		}
@@ -75,6 +76,7 @@ func (a *Agent) linked() bool {
 func (a *Agent) talk(conn *websocket.Conn) (welcome bool) {
 	a.linkMu.Lock()
 	a.link = conn
+	a.linkUp.Broadcast()
 	a.linkMu.Unlock()
 	stop := make(chan struct{})
 	defer func() {

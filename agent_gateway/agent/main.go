@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"sockerless/agent/internal/process"
@@ -52,13 +53,16 @@ func fromEnvironment() (*Agent, error) {
 		}
 		timeout = time.Duration(seconds * float64(time.Second))
 	}
-	os.Clearenv()
+	for _, entry := range os.Environ() {
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "SOCKERLESS_") {
+			os.Unsetenv(name)
+		}
+	}
 	return newAgent(container, gateway, timeout), nil
 }
 
 // diagnose writes a line of the agent's own to the platform's log.
-func diagnose(message string) {
-	fmt.Fprintf(os.Stderr, "{\"message\":%q,\"severity\":\"WARNING\",\"time\":%q,\"sockerless\":{\"agent\":true}}\n", message, now())
+func diagnose(text string) {
+	line := message{"message": text, "severity": "WARNING", "time": rfc3339(time.Now()), "sockerless": map[string]bool{"agent": true}}
+	os.Stderr.Write(append(line.encode(), '\n'))
 }
-
-func now() string { return time.Now().UTC().Format("2006-01-02T15:04:05.000000000Z") }

@@ -34,18 +34,11 @@ func (a *Agent) keepSpare() {
 
 // awaitLink: the gateway takes spares of containers it knows.
 func (a *Agent) awaitLink() {
-	for !a.linked() {
-		time.Sleep(2 * time.Millisecond)
-		if a.drifting() {
-			time.Sleep(50 * time.Millisecond)
-		}
-	}
-}
-
-func (a *Agent) drifting() bool {
 	a.linkMu.Lock()
 	defer a.linkMu.Unlock()
-	return !a.linkDown.IsZero() && time.Since(a.linkDown) > time.Second
+	for a.link == nil {
+		a.linkUp.Wait()
+	}
 }
 
 // open dials the stream that the relay names.
@@ -110,10 +103,14 @@ func (a *Agent) handler(s *stream.Stream, m *fromRelay) (begin func(), err error
 	switch m.Kind {
 	case "attach":
 		p := &attachParams{}
-		return a.attach(s, p), decode(m.Params, p)
+		if err := decode(m.Params, p); err != nil {
+			return nil, err
+		}
+		return a.attach(s, p)
 	case "exec":
-		p := &execParams{}
-		return func() { a.execStream(s, p) }, decode(m.Params, p)
+		e := &execSession{a: a, p: &execParams{}, s: s}
+		s.OnResize = e.resize
+		return e.serve, decode(m.Params, e.p)
 	case "logs":
 		p := &logsParams{Tail: -1}
 		return func() { a.logs(s, p) }, decode(m.Params, p)

@@ -253,7 +253,7 @@ class GatewayProtocol(H11Protocol):
 
     def handle_events(self) -> None:
         """Acts on what h11 has understood."""
-        while self.transport.get_protocol() is self:
+        while self.transport.get_protocol() is self and not self.transport.is_closing():
             try:
                 event = self.conn.next_event()
             except h11.RemoteProtocolError as error:
@@ -289,7 +289,9 @@ class GatewayProtocol(H11Protocol):
     def _request(self, event: h11.Request) -> None:
         self._unset_keepalive_if_required()
         self._stop_head_timer()
-        self._keeps_half_open = False
+        if event.http_version not in (b"1.1", b"1.0"):
+            self._refuse(505, "HTTP/1.1 is served here")
+            return
         headers = self.headers = list(event.headers)
         raw_path, _, query = event.target.partition(b"?")
         path = unquote(raw_path.decode("ascii", "replace"))
@@ -359,6 +361,13 @@ class GatewayProtocol(H11Protocol):
         if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
             self.transport.write(head % (status, _REASONS.get(status, b"Refused"), len(body)) + body)
         self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """A response is out: the hijack that was expected did not come, so a half-close is an end again."""
+        self._keeps_half_open = False
+        super().on_response_complete()
+        if self._half_closed:
+            self.transport.close()
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:

@@ -46,7 +46,7 @@ class _Place:
     def __init__(self) -> None:
         self.half: Half | None = None
         self.pending: list[bytes | str] = []
-        """Messages read from this side while the other was missing."""
+        """Messages read from this side while the other was missing (from the client: until the agent spoke)."""
         self.pending_size = 0
         self.timer: asyncio.TimerHandle | None = None
 
@@ -99,24 +99,32 @@ class Pair:
 
     def binary(self, side: Side, data: bytes | memoryview) -> None:
         """A payload message from `side`."""
-        mine, other = self._places(side)
-        if side == "agent":
-            self.agent_spoke = True
-        if other.half is not None:
-            other.half.send_binary(data)
-        elif mine.half is not None:
-            self._keep(side, bytes(data))
+        other = self._passing(side, data)
+        if other is not None:
+            other.send_binary(data)
 
     def text(self, side: Side, text: str) -> None:
         """A control message from `side`."""
-        mine, other = self._places(side)
+        other = self._passing(side, text)
+        if other is not None:
+            other.send_text(text)
+
+    def _passing(self, side: Side, message: bytes | memoryview | str) -> Half | None:
         if side == "agent":
-            self.agent_spoke = True
-        if other.half is None:
-            if mine.half is not None:
-                self._keep(side, text)
+            if not self.agent_spoke:
+                self._agent_speaks()
+            mine, other = self._agent, self._client
         else:
-            other.half.send_text(text)
+            mine, other = self._client, self._agent
+        if mine.half is not None and (other.half is None or not self.agent_spoke):
+            self._keep(mine, bytes(message) if isinstance(message, memoryview) else message)
+        return other.half
+
+    def _agent_speaks(self) -> None:
+        # Until now its half might have been a connection that was dead already; what it was sent would go again.
+        self.agent_spoke = True
+        self._client.pending.clear()
+        self._client.pending_size = 0
 
     def closed(self, side: Side, half: Half, code: int) -> None:
         """A half's socket ended."""
@@ -168,7 +176,7 @@ class Pair:
 
     def go_away(self) -> None:
         """Closes both halves so that they redial (elsewhere)."""
-        self._pairs.remove(self)
+        self._pairs.remove(self, final=False)
         for half in (self._client.half, self._agent.half):
             if half is not None:
                 half.close(CLOSE_GOING_AWAY, "going away")
@@ -186,8 +194,7 @@ class Pair:
     def _places(self, side: Side) -> tuple[_Place, _Place]:
         return (self._client, self._agent) if side == "client" else (self._agent, self._client)
 
-    def _keep(self, side: Side, message: bytes | str) -> None:
-        mine, _ = self._places(side)
+    def _keep(self, mine: _Place, message: bytes | str) -> None:
         half = mine.half
         mine.pending.append(message)
         mine.pending_size += len(message)
@@ -197,9 +204,11 @@ class Pair:
             self._pairs.remove(self)
 
     def _flush(self, source: _Place, sink: Half) -> None:
-        waiting, source.pending = source.pending, []
-        source.pending_size = 0
-        for message in waiting:
+        waiting = source.pending
+        if self.agent_spoke:
+            source.pending = []
+            source.pending_size = 0
+        for message in list(waiting):
             if isinstance(message, bytes):
                 sink.send_binary(message)
             else:
@@ -265,7 +274,7 @@ class Pairs:
         pair = self._pairs.get(stream)
         if pair is not None and pair.container != container:
             pair.drop_agent()
-            self.remove(pair)
+            self.remove(pair, final=False)
             pair = None
         if pair is None:
             self.refuse_ended(stream)
@@ -288,7 +297,7 @@ class Pairs:
         elif pair.container != container:
             raise StreamRefused(403, "the stream is not of this container")
 
-    def remove(self, pair: Pair) -> None:
+    def remove(self, pair: Pair, *, final: bool = True) -> None:
         """Forgets a stream; its id is remembered as ended, so that a late half learns it at once."""
         if pair.ended:
             return
@@ -299,7 +308,8 @@ class Pairs:
             mine.pop(pair.stream, None)
             if not mine:
                 del self._by_container[pair.container]
-        self._ended[pair.stream] = None
+        if final:
+            self._ended[pair.stream] = None
         if len(self._ended) > _ENDED_KEPT:
             self._ended.popitem(last=False)
 

@@ -26,13 +26,18 @@ async def events(request: DockerRequest) -> Response:
             f"`since` time ({request.query['since']}) cannot be after `until` time ({request.query['until']})"
         )
     stream = request.services.events.stream(request.tenant, since, until, EventFilters(request.filters()))
-    return ChunkedResponse(_lines(stream, image_creates=request.api_version >= (1, 46)))
+    lines = _lines(stream, image_creates=request.api_version >= (1, 46))
+    # The headers tell the client that it listens, so it must.
+    await anext(lines)
+    return ChunkedResponse(lines)
 
 
-async def _lines(stream: AsyncIterator[Event], *, image_creates: bool) -> AsyncIterator[bytes]:
+async def _lines(stream: AsyncIterator[Event | None], *, image_creates: bool) -> AsyncIterator[bytes]:
     async with aclosing(stream) as events:  # type: ignore[type-var]
         async for event in events:
-            if image_creates or (event.type, event.action) != ("image", "create"):
+            if event is None:
+                yield b""
+            elif image_creates or (event.type, event.action) != ("image", "create"):
                 yield orjson.dumps(event_json(event), option=orjson.OPT_APPEND_NEWLINE)
 
 

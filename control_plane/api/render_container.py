@@ -6,6 +6,7 @@ only the list's `Status` text moves with the clock.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,9 +18,9 @@ from control_plane.timestamps import human_duration, nanoseconds
 
 _KEPT = 20_000
 _RUNNING = ("running", "paused", "restarting")
-_STATUS_MARK = "\x00status"
-_IMAGE_MARK = "\x00image"
-_EXECS_MARK = "\x00execs"
+# What is filled in later is found by marks that no text of a user's can hold: they are random and never leave here.
+_MARK = secrets.token_hex(16)
+_STATUS_MARK, _IMAGE_MARK, _EXECS_MARK = f"{_MARK}-status", f"{_MARK}-image", f"{_MARK}-execs"
 
 Json = dict[str, Any]
 

@@ -6,7 +6,7 @@ Fact source: containerd's documented platform rules (aliases, default variants, 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,7 +119,7 @@ def parse(text: str) -> Platform:
     return normalize(*parts)
 
 
-def choose(manifests: list[Mapping[str, Any]], wanted: Platform) -> list[Mapping[str, Any]]:
+def choose(manifests: Sequence[Mapping[str, Any]], wanted: Platform) -> list[Mapping[str, Any]]:
     """The entries of a manifest list that run on `wanted`, the best first. An entry without platform fits any."""
     ranked: list[tuple[int, int, Mapping[str, Any]]] = []
     accepted = _runs(wanted)

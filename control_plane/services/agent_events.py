@@ -74,7 +74,7 @@ def _health(run: int, event: Mapping[str, Any]) -> HealthReported | None:
     probe = {
         "Start": _time(log.get("start")),
         "End": _time(log.get("end")),
-        "ExitCode": int(log.get("exit_code") or 0),
+        "ExitCode": code if isinstance(code := log.get("exit_code"), int) else 0,
         "Output": str(log.get("output") or "")[:_OUTPUT_LIMIT],
     }
     return HealthReported(run, status, int(event.get("failing_streak") or 0), probe if log else {})

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-
-import structlog
 
 from control_plane.backends.base import Backend
 from control_plane.errors import DockerError
@@ -14,7 +13,7 @@ from control_plane.services.run_settings import RunSettings
 from control_plane.services.starts import Starts
 from control_plane.timestamps import nanoseconds
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 _FIRST_LOOK = 15.0
 """Seconds a start is given before the cloud is asked about it."""
@@ -68,7 +67,7 @@ class AgentlessRuns:
         marked = await self._containers.update(container.tenant, container.id, change)
         if marked is None or marked.execution != intent:
             return
-        _log.warning("no agent connected; the command is run without one", container=container.id)
+        _log.warning("container %s: no agent connected, the command is run without one", container.id[:12])
         await self._backends[container.backend].cancel(execution)
         await self.resume(marked)
 

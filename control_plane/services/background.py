@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import Any
 
-import structlog
-
 from control_plane.errors import DockerError
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Background:
@@ -34,9 +33,9 @@ class Background:
         try:
             await work
         except DockerError as error:
-            _log.warning("background work failed", what=what, reason=error.message, internal=error.internal)
+            _log.warning("%s failed: %s (%s)", what, error.message, error.internal)
         except Exception:
-            _log.exception("background work failed", what=what)
+            _log.exception("%s failed", what)
 
     async def settle(self) -> None:
         """Waits until nothing is left to do."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -67,7 +66,7 @@ class NetworksOfContainers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """A parsed `POST /containers/create`: Docker's JSON with every field present."""
+    """A parsed `POST /containers/create`: Docker's JSON, every field present. `create` fills the objects in place."""
 
     name: str
     config: Json
@@ -113,8 +112,7 @@ class Creation:
 
         Raises InvalidParameter, NotFound (image, network), Conflict (name), NotServed.
         """
-        config, host = deepcopy(request.config), deepcopy(request.host_config)
-        endpoints = deepcopy(request.endpoints)
+        config, host, endpoints = request.config, request.host_config, request.endpoints
         name = checked(request.name) if request.name else ""
         warnings = adapt(request.api_version, config, host, endpoints)
         check_config(config)

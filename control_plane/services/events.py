@@ -72,10 +72,11 @@ class Events:
 
     async def stream(
         self, tenant: str, since: int | None, until: int | None, filters: EventFilters
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncIterator[Event | None]:
         """Past events (only when `since` or `until` is given, as moby), then live ones up to `until`.
 
-        Times are Unix nanoseconds. Ends by itself only with `until`.
+        The first item is None and says that from now on nothing is missed. Times are Unix nanoseconds. Ends by itself
+        only with `until`.
         """
         queue: asyncio.Queue[Event] = asyncio.Queue(_LISTENER_QUEUE)
         self._listeners.setdefault(tenant, set()).add(queue)
@@ -85,6 +86,7 @@ class Events:
         try:
             history = await self._history(tenant, seen)
             follower = asyncio.get_running_loop().create_task(self._follow(tenant, queue, seen))
+            yield None
             for event in history if since is not None or until is not None else ():
                 replayed.add((event.time_nano, event.actor))
                 at = event.time_nano

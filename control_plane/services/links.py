@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
-
-import structlog
 
 from control_plane.backends.base import Backend
 from control_plane.errors import DockerError
@@ -19,7 +18,7 @@ from control_plane.services.reports import Failed, LinkGone
 from control_plane.services.run_settings import RunSettings
 from control_plane.timestamps import now
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 GatewayCheck = Callable[[str | None], str]
 """From an `Authorization` header to the gateway's URL. Raises Unauthorized."""
@@ -97,7 +96,7 @@ class Links:
         if container.state.finished_at != before.state.finished_at:
             await self._outcomes.follow_up(before, container)
         if action == "shutdown":
-            _log.info("agent is told to shut down", container=container_id, status=container.state.status)
+            _log.info("container %s (%s): an agent is told to shut down", container_id[:12], container.state.status)
             return {"action": action}
         self.greeted.add(container_id)
         return await self._start(container) if action == "start" else {"action": action}

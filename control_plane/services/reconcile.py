@@ -6,9 +6,8 @@ Every step is a compare-and-set or repeatable, so any number of instances may do
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
-
-import structlog
 
 from control_plane.backends.base import Backend
 from control_plane.errors import DockerError
@@ -24,7 +23,7 @@ from control_plane.services.run_settings import RunSettings
 from control_plane.services.starts import Starts
 from control_plane.services.stops import Stops
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 _OVERDUE = 2.0
 """Seconds a restart by policy may be late before another instance does it."""
@@ -81,9 +80,9 @@ class Reconciler:
             try:
                 await self._look(container, now, audit=audit)
             except DockerError as error:
-                _log.warning("container cannot be reconciled", container=container.id, reason=error.message)
+                _log.warning("container %s cannot be reconciled: %s", container.id[:12], error.message)
             except Exception:
-                _log.exception("container cannot be reconciled", container=container.id)
+                _log.exception("container %s cannot be reconciled", container.id[:12])
         if now >= self._next_exec_pass:
             self._next_exec_pass = now + self._settings.exec_keep
             await self._execs.forget_old(self._settings.exec_keep)
@@ -98,10 +97,10 @@ class Reconciler:
             try:
                 removed = await backend.sweep(known)
             except DockerError as error:
-                _log.warning("sweep failed", backend=name, reason=error.message)
+                _log.warning("sweep of %s failed: %s", name, error.message)
                 continue
             if removed:
-                _log.info("swept", backend=name, removed=removed)
+                _log.info("swept %d leftovers of %s", removed, name)
 
     async def _look(self, container: Container, now: float, *, audit: bool) -> None:
         match container.state.status:

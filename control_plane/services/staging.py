@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import secrets
+import sys
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
@@ -12,15 +13,21 @@ from control_plane.model import Container, Image, StagedArchive
 from control_plane.services.ports import Agents, Blobs
 from control_plane.services.records import Records
 from control_plane.services.run_settings import RunSettings
-from control_plane.services.tar_index import DIRECTORY, SYMLINK, TarIndex, indexed
-from control_plane.timestamps import rfc3339
+from control_plane.services.staged_tar import overlaid
+from control_plane.services.tar_index import (
+    DIRECTORY,
+    SYMLINK,
+    Entry,
+    TarIndex,
+    directory_stat,
+    find_entry,
+    indexed,
+)
 
 _MOST_ARCHIVES = 200
 _MOST_INDEXED = 2000
 """Index entries of all of a container's archives: its document must stay small."""
 _LINK_DEPTH = 10
-_LATEST = 253_402_300_799
-"""The last second of the year 9999."""
 
 
 class ImageFiles(Protocol):
@@ -86,14 +93,14 @@ class Staging:
         for _ in range(_LINK_DEPTH):
             if found is None or not found["mode"] & SYMLINK:
                 break
-            target = posixpath.join(posixpath.dirname(posixpath.normpath("/" + path)), found["linkTarget"])
+            target = posixpath.join(posixpath.dirname(_clean(path)), found["linkTarget"])
             found = await self.stat(container, target)
         if found is None:
             raise NotFound(f"Could not find the file {path} in container {container.name}")
         if not found["mode"] & DIRECTORY:
             raise InvalidParameter("extraction point is not a directory")
         for mount in container.mounts:
-            if _within(posixpath.normpath("/" + path), mount.destination):
+            if _within(_clean(path), mount.destination):
                 if mount.read_only:
                     raise InvalidParameter("mounted volume is marked read-only")
                 return
@@ -102,34 +109,45 @@ class Staging:
 
     async def stat(self, container: Container, path: str) -> dict[str, Any] | None:
         """Docker's PathStat of what the container will have at `path` when it starts, None when nothing."""
-        clean = posixpath.normpath("/" + path.lstrip("/"))
+        clean = _clean(path)
         for archive in reversed(container.staged):
-            entry = _staged_entry(archive, clean)
-            if entry is not None:
-                return entry
+            base = _clean(archive.path)
+            if clean != base and _within(clean, base):
+                entry = find_entry(await self._index(archive), posixpath.relpath(clean, base))
+                if entry is not None:
+                    return entry
         found = await self._in_image(container, clean)
         if found is not None:
             return found
         # Docker makes the working directory and the mounts' targets, with their parents.
         made = [mount.destination for mount in container.mounts] + [container.config.get("WorkingDir") or "/"]
-        if any(_within(posixpath.normpath(target), clean) for target in made):
-            return _directory(clean, container.created_at)
+        if any(_within(_clean(target), clean) for target in made):
+            return directory_stat(posixpath.basename(clean) or "/")
         return None
 
+    async def _index(self, archive: StagedArchive) -> Mapping[str, Entry]:
+        known: Mapping[str, Entry] | None = archive.params.get("index")
+        if known is not None:
+            return known
+        # Too large for the container's document: read again, which costs the archive's bytes and is rare.
+        index = TarIndex(limit=sys.maxsize)
+        async for chunk in self._blobs.get(archive.blob):
+            index.feed(chunk)
+        return index.entries or {}
+
     async def read(self, container: Container, path: str) -> tuple[dict[str, Any], AsyncIterator[bytes]]:
-        """PathStat and tar of a path of a container that has not started. Raises NotFound, Conflict."""
-        clean = posixpath.normpath("/" + path.lstrip("/"))
+        """PathStat and tar of a path of a container that has not started. Raises NotFound."""
+        clean = _clean(path)
         found = await self.stat(container, path)
         if found is None:
             raise NotFound(f"Could not find the file {path} in container {container.name}")
-        if any(_touches(archive, clean) for archive in container.staged):
-            raise Conflict(
-                f"files copied into container {container.id} are delivered with its first start "
-                "and cannot be read back before it"
-            )
-        if await self._in_image(container, clean) is None:
-            raise NotFound(f"Could not find the file {path} in container {container.name}")
-        return found, self._files.read(await self._image(container), clean)
+        in_image = await self._in_image(container, clean) is not None
+        image = self._files.read(await self._image(container), clean) if in_image else None
+        touching = [archive for archive in container.staged if _touches(archive, clean)]
+        if image is not None and not touching:
+            return found, image
+        staged = [(_clean(archive.path), self._blobs.get(archive.blob)) for archive in touching]
+        return found, overlaid(clean, found, image, staged)
 
     async def _in_image(self, container: Container, path: str) -> dict[str, Any] | None:
         image = await self._image(container)
@@ -161,39 +179,17 @@ class Staging:
                 await stream.close()
 
 
+def _clean(path: str) -> str:
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
 def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-def _directory(path: str, at: str) -> dict[str, Any]:
-    return {
-        "name": posixpath.basename(path) or "/",
-        "size": 4096,
-        "mode": DIRECTORY | 0o755,
-        "mtime": at,
-        "linkTarget": "",
-    }
-
-
-def _staged_entry(archive: StagedArchive, path: str) -> dict[str, Any] | None:
-    index: Mapping[str, Any] = archive.params.get("index") or {}
-    base = posixpath.normpath("/" + archive.path.lstrip("/"))
-    if not _within(path, base) or path == base:
-        return None
-    name = posixpath.relpath(path, base)
-    entry = index.get(name)
-    if entry is not None:
-        mode, size, mtime, target = entry
-        at = rfc3339(min(mtime, _LATEST) * 1_000_000_000)
-        return {"name": posixpath.basename(path), "size": size, "mode": mode, "mtime": at, "linkTarget": target}
-    if any(known.startswith(name + "/") for known in index):
-        return _directory(path, "1970-01-01T00:00:00Z")
-    return None
-
-
 def _touches(archive: StagedArchive, path: str) -> bool:
     """Whether the archive may change what is at or below `path`."""
-    base = posixpath.normpath("/" + archive.path.lstrip("/"))
+    base = _clean(archive.path)
     index = archive.params.get("index")
     if index is None:
         return _within(base, path) or _within(path, base)

@@ -7,7 +7,15 @@ import secrets
 from collections.abc import Callable, Mapping
 
 from control_plane.backends.base import Backend
-from control_plane.errors import Conflict, DockerError, GatewayTimeout, InvalidParameter, NotFound, ServerError
+from control_plane.errors import (
+    Conflict,
+    DockerError,
+    GatewayTimeout,
+    InvalidParameter,
+    NotFound,
+    ServerError,
+    Unavailable,
+)
 from control_plane.model import Container, Execution, Image, Lease
 from control_plane.services.background import Background
 from control_plane.services.launch_spec import launch_spec
@@ -116,6 +124,9 @@ class Starts:
             await self._agents.call(container, "start", {"spec": spec, "streams": []})
         except AgentUnreachable:
             return False
+        except (Unavailable, GatewayTimeout):
+            # The agent may have heard. It tells at its next hello, and is asked again there if it has not.
+            return True
         return True
 
     async def _forget_agent(self, container: Container) -> Container | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -27,35 +28,42 @@ class Exit:
 
 
 class Wait:
-    """One wait under way: `Waits.begin` has seen the container, `result` waits for it."""
+    """One wait under way: `start` is how it found the container, `last` how the watch `seen` began."""
 
-    def __init__(self, waits: Waits, container: Container, condition: str) -> None:
+    def __init__(
+        self,
+        waits: Waits,
+        condition: str,
+        start: Container,
+        last: Container,
+        seen: AsyncIterator[Container | None],
+    ) -> None:
         self._waits = waits
-        self._start = container
         self._condition = condition
+        self._start = start
+        self._last = last
+        self._seen = seen
 
     async def result(self) -> Exit:
         """Waits, for ever if need be; cancel it to give up."""
-        last = self._start
-        if self._satisfied(last):
-            return Exit(last.state.exit_code, last.state.error)
-        records = self._waits.containers.records
-        async with aclosing(changes(records, last.tenant, last.id)) as seen:  # type: ignore[type-var]
-            async for current in seen:
+        last = self._last
+        async with aclosing(self._seen) as seen:  # type: ignore[type-var]
+            while not satisfied(self._condition, last, self._start):
+                current = await anext(seen, None)
                 if current is None:
-                    break
+                    return await self._waits.exit_of_removed(last)
                 last = current
-                if self._satisfied(last):
-                    return Exit(last.state.exit_code, last.state.error)
-        return await self._waits.exit_of_removed(last)
+        return Exit(last.state.exit_code, last.state.error)
 
-    def _satisfied(self, container: Container) -> bool:
-        state = container.state
-        if self._condition == "not-running":
-            return state.status not in _ALIVE
-        if self._condition == "next-exit":
-            return state.finished_at not in (ZERO_TIME, self._start.state.finished_at)
-        return False
+
+def satisfied(condition: str, container: Container, start: Container) -> bool:
+    """Whether the wait is over with the container as it is; `start` is how the wait found it."""
+    state = container.state
+    if condition == "not-running":
+        return state.status not in _ALIVE
+    if condition == "next-exit":
+        return state.finished_at not in (ZERO_TIME, start.state.finished_at)
+    return False
 
 
 class Waits:
@@ -66,13 +74,17 @@ class Waits:
         self._events = events
 
     async def begin(self, tenant: str, reference: str, condition: str = "not-running") -> Wait:
-        """Finds the container, so that a wrong name is told before headers are sent.
+        """Finds the container, so that a wrong name is told before headers are sent, and watches it from now on, so
+        that nothing the client does after it has the headers is missed.
 
         Raises NotFound, and InvalidParameter for an unknown condition.
         """
         if condition not in CONDITIONS:
             raise InvalidParameter(f'invalid condition: "{condition}"')
-        return Wait(self, await self.containers.resolve(tenant, reference), condition)
+        container = await self.containers.resolve(tenant, reference)
+        seen = changes(self.containers.records, tenant, container.id)
+        current = await anext(seen)
+        return Wait(self, condition, container, current or container, seen)
 
     async def exit_of_removed(self, last: Container) -> Exit:
         """The exit code of a container that is gone.

@@ -1,6 +1,7 @@
 """Counts the API calls per method, and delays or fails them when told to.
 
-A method is named `Service.Method`: `Jobs.CreateJob`, `LoggingServiceV2.ListLogEntries`, `Registry.GetBlob`, `Storage.InsertObject`.
+A method is named `Service.Method`: `Jobs.CreateJob`, `LoggingServiceV2.ListLogEntries`, `Registry.GetBlob`,
+`Storage.InsertObject`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ _KEYS = {"delay", "status", "probability", "lost_response"}
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to calls of a method: a delay (seconds), then a refusal, or the answer lost after the work was done."""
+    """What happens to calls of a method:
+    a delay (seconds), then a refusal, or the answer lost after the work was done."""
 
     delay: float = 0.0
     status: str = ""

@@ -1,4 +1,5 @@
-"""Puts the Google stand-ins together: state, models, faces. Imported only when a local cloud starts, because of the SDKs below it."""
+"""Puts the Google stand-ins together: state, models, faces.
+Imported only when a local cloud starts, because of the SDKs below it."""
 
 from __future__ import annotations
 

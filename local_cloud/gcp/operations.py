@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from typing import Any
@@ -15,13 +16,15 @@ from local_cloud.gcp.errors import ServiceError, invalid, not_found
 from local_cloud.gcp.grpc_face import Message, unary
 from local_cloud.gcp.state import State
 
+_Operation: Any = operations_pb2.Operation
+_Empty: Any = getattr(empty_pb2, "Empty")  # noqa: B009 - the class is made at run time
 SERVICE = "google.longrunning.Operations"
 _KEEP_SECONDS = 24 * 3600.0
 _WAIT_LIMIT = 600.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS operations(
-    id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, parent TEXT NOT NULL, done INTEGER NOT NULL, created REAL NOT NULL,
-    body BLOB NOT NULL);
+    id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, parent TEXT NOT NULL, done INTEGER NOT NULL, created REAL NOT
+    NULL, body BLOB NOT NULL);
 """
 
 
@@ -36,7 +39,7 @@ class Operations:
 
     def create(self, parent: str, metadata: Message) -> Message:
         """A new unfinished operation under `projects/P/locations/R`, its metadata set at once."""
-        operation = operations_pb2.Operation(name=f"{parent}/operations/{uuid.uuid4()}")
+        operation = _Operation(name=f"{parent}/operations/{uuid.uuid4()}")
         operation.metadata.Pack(metadata)
         self._state.execute(
             "INSERT INTO operations(name, parent, done, created, body) VALUES (?, ?, 0, ?, ?)",
@@ -52,7 +55,7 @@ class Operations:
         row = self._state.one("SELECT body FROM operations WHERE name = ?", name)
         if row is None:
             return None
-        operation = operations_pb2.Operation.FromString(row[0])
+        operation = _Operation.FromString(row[0])
         operation.done = True
         if error is not None:
             operation.error.code, operation.error.message = error.number, error.message
@@ -72,17 +75,15 @@ class Operations:
         row = self._state.one("SELECT body FROM operations WHERE name = ?", name)
         if row is None:
             not_found(f"Operation '{name}' not found.")
-        return operations_pb2.Operation.FromString(row[0])
+        return _Operation.FromString(row[0])
 
     async def wait(self, name: str, timeout: float) -> Message:
         """Operations.WaitOperation: the operation when it is done or the time (seconds) is over."""
         operation = self.get(name)
         if not operation.done:
             event = self._waiting.setdefault(name, asyncio.Event())
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(event.wait(), timeout)
-            except TimeoutError:
-                pass
             operation = self.get(name)
         return operation
 
@@ -104,7 +105,7 @@ class Operations:
             size + 1,
         )
         token = str(rows[size - 1][0]) if len(rows) > size else ""
-        return [operations_pb2.Operation.FromString(body) for _, body in rows[:size]], token
+        return [_Operation.FromString(body) for _, body in rows[:size]], token
 
 
 def handlers(operations: Operations, calls: Calls) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def handlers(operations: Operations, calls: Calls) -> dict[str, Any]:
 
     async def delete(request: Message) -> Message:
         operations.delete(request.name)
-        return empty_pb2.Empty()
+        return _Empty()
 
     async def list_operations(request: Message) -> Message:
         found, token = operations.list(request.name.removesuffix("/operations"), request.page_size, request.page_token)

@@ -36,9 +36,9 @@ class RunSpec:
     """One execution.
 
     `layers` are unpacked layers, lowest first (LayerStore makes them). `user` is an image's USER text. `memory_bytes`,
-    `cpus` and `pids` of 0 mean no limit. `stdout` and `stderr` are files the output is appended to (they may be the same).
-    `tmpfs_bytes` is the size of /dev/shm (0: Docker's 64 MiB). `network` is `bridge` (its own namespace; where this machine
-    cannot have one, the host's) or `host`. PATH and HOME are added to `env` when absent.
+    `cpus` and `pids` of 0 mean no limit. `stdout` and `stderr` are files the output is appended to (they may be the
+    same). `tmpfs_bytes` is the size of /dev/shm (0: Docker's 64 MiB). `network` is `bridge` (its own namespace; where
+    this machine cannot have one, the host's) or `host`. PATH and HOME are added to `env` when absent.
     """
 
     id: str
@@ -62,8 +62,8 @@ class RunSpec:
 class ExitStatus:
     """How an execution ended. `code` is 128 + `signal` when a signal ended it; `oom`: the kernel killed for memory.
 
-    `error` tells what the code does not: lost output, or a launcher that ended while the container ran. `finished_at` is
-    Unix time in seconds.
+    `error` tells what the code does not: lost output, or a launcher that ended while the container ran. `finished_at`
+    is Unix time in seconds.
     """
 
     code: int
@@ -85,7 +85,7 @@ class Runtime:
         self._closed = False
 
     async def start(self) -> None:
-        """Connects to the running launcher, or spawns one; raises RuntimeRefused where this machine cannot run containers."""
+        """Connects to the running launcher, or spawns one; RuntimeRefused where this machine cannot run containers."""
         self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._closed = False
         await self._connected()

@@ -46,9 +46,22 @@ class Namespace:
 class Bridge:
     """Made at a launcher's start; raises OSError where this machine cannot have bridges or veth links."""
 
-    __slots__ = ("_base", "_counter", "_here", "_index", "_links", "_mtu", "_next", "_pool", "_used", "address", "name", "nat")
+    __slots__ = (
+        "_base",
+        "_counter",
+        "_here",
+        "_index",
+        "_links",
+        "_mtu",
+        "_next",
+        "_pool",
+        "_used",
+        "address",
+        "name",
+        "nat",
+    )
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, data_dir: str) -> None:
         self.name = f"{PREFIX}{key}"
         self._here = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._links = Netlink()
@@ -64,7 +77,7 @@ class Bridge:
         self._links.add_bridge(self.name, mac, self._mtu)
         self._index = self._links.index(self.name)
         self._links.add_address(self._index, self.address, _PREFIX_LENGTH)
-        self.nat = Nat(self.name, f"{_dotted(self._base)}/{_PREFIX_LENGTH}")
+        self.nat = Nat(self.name, f"{_dotted(self._base)}/{_PREFIX_LENGTH}", f"{data_dir}/forwarding-was-off")
         try:
             self._pool.append(self._make())
             self.nat.set_up()

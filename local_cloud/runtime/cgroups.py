@@ -1,6 +1,7 @@
 """Limits of memory, processor and processes through cgroups, version 2 or 1, where this account may make them.
 
-A container's groups are `<base>/<execution id>`; the base is named after the data directory, so two local clouds do not meet.
+A container's groups are `<base>/<execution id>`; the base is named after the data directory, so two local clouds do
+not meet.
 """
 
 from __future__ import annotations
@@ -110,7 +111,8 @@ class Cgroups:
     def join_v1(self, name: str) -> None:
         """Puts the calling process into a container's groups.
 
-        Through `tasks`, not `cgroup.procs`: a thread that moves itself needs no wait for other processors (kernel, cgroup.c).
+        Through `tasks`, not `cgroup.procs`: a thread that moves itself needs no wait for other processors (kernel,
+        cgroup.c).
         """
         for group in self.groups(name):
             _write(f"{group}/tasks", "0")
@@ -157,7 +159,8 @@ class Cgroups:
 
     def remove(self, name: str) -> bool:
         """Removes a container's groups, and groups made below them; False while something is still in them."""
-        return all([_remove(group) for group in self.groups(name)])
+        removed = [_remove(group) for group in self.groups(name)]  # each of them is tried
+        return all(removed)
 
     def remove_bases(self) -> None:
         """Removes the bases, when empty."""
@@ -220,7 +223,6 @@ def _remove(group: str) -> bool:
             below = [entry.path for entry in os.scandir(group) if entry.is_dir(follow_symlinks=False)]
         except FileNotFoundError:
             return True
-        if not below or not all([_remove(path) for path in below]):
-            return False
-        return _remove(group)
+        removed = [_remove(path) for path in below]
+        return bool(removed) and all(removed) and _remove(group)
     return True

@@ -1,4 +1,4 @@
-"""The client side of the launcher's socket: numbered requests, answers as they come, the launcher spawned when absent."""
+"""The client side of the launcher's socket: numbered requests, answers as they come; spawns an absent launcher."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """asyncio's."""
         self.closed = True
-        for future in (self._greeted, *self._waiting.values()):
+        waiting: list[asyncio.Future[Any]] = [self._greeted, *self._waiting.values()]
+        for future in waiting:
             if not future.done():
                 future.set_exception(ConnectionResetError())
                 future.exception()  # looked at: nobody may be waiting any more

@@ -12,7 +12,8 @@ import os
 import signal
 import socket
 
-from local_cloud.runtime import rootfs, syscalls as sc, users, userns
+from local_cloud.runtime import rootfs, userns, users
+from local_cloud.runtime import syscalls as sc
 from local_cloud.runtime.machine import Machine, resolvers
 
 TYPE_CHECKING = False
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Powers over the machine that no namespace confines: MAC_OVERRIDE, MAC_ADMIN, SYS_MODULE, SYS_RAWIO, SYS_BOOT, SYS_TIME,
-# SYSLOG, AUDIT_CONTROL, AUDIT_READ, WAKE_ALARM, BLOCK_SUSPEND (include/uapi/linux/capability.h).
+# Powers over the machine that no namespace confines: MAC_OVERRIDE, MAC_ADMIN, SYS_MODULE, SYS_RAWIO, SYS_BOOT,
+# SYS_TIME, SYSLOG, AUDIT_CONTROL, AUDIT_READ, WAKE_ALARM, BLOCK_SUSPEND (include/uapi/linux/capability.h).
 _UNCONFINED = (32, 33, 16, 17, 22, 25, 34, 30, 37, 35, 36)
 _SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -157,7 +158,7 @@ class Birth:
         # If the launcher died before the line above, nobody reads this pipe: EPIPE, and we go as well.
         os.write(self.report, b"\n")
         try:
-            os.execve(path, argv, env)
+            os.execve(path, argv, env)  # noqa: S606 - this is what a container is
         except FileNotFoundError:
             raise Refused(
                 "command", f'exec: "{argv[0]}": the interpreter or loader that {path} names is not in the image'
@@ -166,10 +167,7 @@ class Birth:
 
 def find_program(name: str, path: str) -> str:
     """Where exec finds `name` in the container; raises Refused with the text Docker's users know."""
-    if "/" in name:
-        candidates = [name]
-    else:
-        candidates = [f"{place or '.'}/{name}" for place in path.split(":")]
+    candidates = [name] if "/" in name else [f"{place or '.'}/{name}" for place in path.split(":")]
     denied = False
     for candidate in candidates:
         if not os.path.isdir(candidate) and os.path.exists(candidate):

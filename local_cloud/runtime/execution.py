@@ -1,8 +1,8 @@
 """One execution as the launcher sees it: its process, its output, and the files that outlive the launcher.
 
-`executions/<id>/` holds `upper` and `work` (the writable layer), `state.json` (pid and its start time) and, from the end
-until it is removed, `exit.json`. The room for `exit.json` is taken at the start, so that a disk that has become full
-does not lose an exit code.
+`executions/<id>/` holds `upper` and `work` (the writable layer), `state.json` (pid and its start time) and, from the
+end until it is removed, `exit.json`. The room for `exit.json` is taken at the start, so that a disk that has become
+full does not lose an exit code.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class Output:
         try:
             fcntl.fcntl(self.pipe, _F_SETPIPE_SZ, _PIPE_BYTES)
         except OSError:
-            pass  # the account's pipe budget is used up: the kernel's default serves
+            return write  # the account's pipe budget is used up: the kernel's default serves
         return write
 
     def pump(self) -> int:
-        """Moves what is there, at most one read: how many bytes; 0 at the end, -1 when there is nothing at the moment."""
+        """Moves what is there, at most one read: how many bytes; 0 at the end, -1 when there is nothing now."""
         try:
             data = os.read(self.pipe, _READ)
         except BlockingIOError:
@@ -104,7 +104,9 @@ class Execution:
         except FileExistsError:
             raise Refused("spec", f"execution {self.id} exists already") from None
         self._reserve()
-        birth = Birth(launch, machine, namespace.descriptor if namespace else -1, namespace.address if namespace else "")
+        birth = Birth(
+            launch, machine, namespace.descriptor if namespace else -1, namespace.address if namespace else ""
+        )
         theirs: list[int] = []
         group = -1
         try:

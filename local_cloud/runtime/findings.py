@@ -9,8 +9,8 @@ class RuntimeRefused(Exception):  # noqa: N818 - a refusal is an answer
     """The runtime cannot do what was asked. The text says why, for a person.
 
     `kind` tells the causes apart: `command` (not found, not executable), `user`, `workdir`, `layer`, `mount`, `spec`,
-    `unknown` (no such execution), `state` (not running), `space` (disk full), `machine` (what this kernel or account does
-    not allow), `launcher` (it ended while it was asked).
+    `unknown` (no such execution), `state` (not running), `space` (disk full), `machine` (what this kernel or account
+    does not allow), `launcher` (it ended while it was asked).
     """
 
     def __init__(self, message: str, kind: str = "machine") -> None:

@@ -1,8 +1,9 @@
 """What the runtime and its launcher say to each other: JSON objects, each after its length.
 
-A frame is four bytes of length (big-endian) and that many bytes of UTF-8 JSON. The socket is a unix socket of mode 0600 in
-the data directory; a frame is still bounded, so a broken peer cannot make the other side hold more than one of them.
-Requests carry a number `n`; the answer carries the same number. Both sides load this module: it imports nothing heavy.
+A frame is four bytes of length (big-endian) and that many bytes of UTF-8 JSON. The socket is a unix socket of mode
+0600 in the data directory; a frame is still bounded, so a broken peer cannot make the other side hold more than one
+of them. Requests carry a number `n`; the answer carries the same number. Both sides load this module: it imports
+nothing heavy.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The process that starts containers and is their parent: `python -m local_cloud.runtime.launcher --socket PATH`.
 
 Small and single-threaded, because each container begins as a fork of it. It detaches itself from whoever started it, so
-containers outlive the endpoint; if it dies, the kernel kills them, and the next one records that. It ends when no container
-runs and nobody has been connected for a minute.
+containers outlive the endpoint; if it dies, the kernel kills them, and the next one records that. It ends when no
+container runs and nobody has been connected for a minute.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Launcher:
         """Until shut down or idle; then takes the network away."""
         refilling = self.bridge is not None
         while not self._finished():
-            more = refilling and self.bridge is not None and self.bridge.wants_more
+            # Not while a container starts: both would wait for the kernel's locks on namespaces.
+            more = refilling and not self.requests.starting and self.bridge is not None and self.bridge.wants_more
             ready = self._selector.select(0 if more else self._patience())
             for key, _ in ready:
                 if key.fd in self._selector.get_map():  # an earlier one of this batch may have closed it
@@ -120,7 +121,7 @@ def _bridge(machine: Machine) -> tuple[Bridge | None, str]:
     if not machine.privileged:
         return None, "an ordinary user cannot make bridges"
     try:
-        return Bridge(machine.key), ""
+        return Bridge(machine.key, machine.data_dir), ""
     except OSError as error:
         return None, f"bridges or veth links cannot be made here: {error.strerror}"
 
@@ -189,7 +190,8 @@ def _prepare(path: str, idle_seconds: float) -> Launcher | None:
     try:
         single_id = False if privileged else not userns.enter()
     except OSError as error:
-        text = f"this account cannot have namespaces of its own ({(error.strerror or '').lower()}): `sockerless doctor` says more"
+        why = (error.strerror or str(error)).lower()
+        text = f"this account cannot have namespaces of its own ({why}): `sockerless doctor` says more"
         _say({"state": "refused", "text": text})
         return None
     machine = Machine(data_dir, privileged, single_id)

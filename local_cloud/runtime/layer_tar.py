@@ -1,8 +1,8 @@
 """Applies one image layer's tar to the root directory of this process, in the form overlayfs reads.
 
-The process has changed its root to the layer's directory before, so no path in a tar, through links or not, leads out of
-it. Whiteouts become character devices 0:0, opaque directories the attribute `overlay.opaque`
-(kernel, Documentation/filesystems/overlayfs; OCI image-spec, layer.md).
+The process has changed its root to the layer's directory before, so no path in a tar, through links or not, leads out
+of it. Whiteouts become character devices 0:0, opaque directories the attribute `overlay.opaque` (kernel,
+Documentation/filesystems/overlayfs; OCI image-spec, layer.md).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -16,14 +17,18 @@ from local_cloud.runtime.findings import RuntimeRefused
 from local_cloud.runtime.spawn import command
 
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_EXISTS = (errno.EEXIST, errno.ENOTEMPTY)
 _DIGEST = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})")
-_MEDIA_TYPE = re.compile(r"application/vnd\.(oci|docker)\.image\.(layer|rootfs)\.[a-z0-9.]*tar([.+](gzip|zstd))?|application/x-tar|")
+_MEDIA_TYPE = re.compile(
+    r"application/vnd\.(oci|docker)\.image\.(layer|rootfs)\.[a-z0-9.]*tar([.+](gzip|zstd))?|application/x-tar|"
+)
 
 
 class LayerStore:
     """`layers/<algorithm>/<hex>/fs` under the data directory; `layers/tmp` holds what is being made or removed.
 
-    The tar may set owner and mode of `fs` itself; the directory around it stays the caller's, to be renamed and removed.
+    The tar may set owner and mode of `fs` itself; the directory around it stays the caller's, to be renamed and
+    removed.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -36,8 +41,9 @@ class LayerStore:
     async def unpack(self, digest: str, blob: Path, media_type: str) -> Path:
         """The directory of a layer, unpacked from `blob` (tar, gzip or zstd) unless it is there already.
 
-        `digest` is the key the caller knows the content by, and has checked. Callers of the same digest share one unpacking,
-        which goes on when one of them is cancelled. Raises RuntimeRefused: `layer` for a hostile or damaged one, `space`.
+        `digest` is the key the caller knows the content by, and has checked. Callers of the same digest share one
+        unpacking, which goes on when one of them is cancelled. Raises RuntimeRefused: `layer` for a hostile or
+        damaged one, `space`.
         """
         target = self._path(digest)
         if target.is_dir():
@@ -82,27 +88,29 @@ class LayerStore:
                 self._swept = True
                 await self._sweep()
             try:
-                with blob.open("rb") as file:
-                    site = file.read(len(_ZSTD)) == _ZSTD
-                for directory in (target.parent, self._temporary):
-                    directory.mkdir(parents=True, exist_ok=True)
-                made = self._temporary / f"{target.name}.{secrets.token_hex(4)}"
-                (made / "fs").mkdir(parents=True)
+                site = _is_zstd(blob)
+                made = self._make(target)
             except OSError as error:
                 kind = "space" if error.errno in (28, 122) else "layer"
                 where = f": {error.filename}" if error.filename else ""
                 raise RuntimeRefused(f"layer {digest}: {(error.strerror or '').lower()}{where}", kind) from None
             with _locked(made):
                 try:
-                    await _program("unpack", str(made / "fs"), str(blob.absolute()), what=f"layer {digest}", site=site)
+                    await _program("unpack", str(made / "fs"), _absolute(blob), what=f"layer {digest}", site=site)
                     made.rename(target)
                 except BaseException as error:
                     with contextlib.suppress(RuntimeRefused):
                         await _program("remove", str(made), what=f"layer {digest}")
-                    if isinstance(error, OSError) and target.is_dir():
+                    if isinstance(error, OSError) and error.errno in _EXISTS:
                         return target / "fs"  # another process was first
                     raise
         return target / "fs"
+
+    def _make(self, target: Path) -> Path:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made = self._temporary / f"{target.name}.{secrets.token_hex(4)}"
+        (made / "fs").mkdir(parents=True)
+        return made
 
     async def _sweep(self) -> None:
         """Removes temporary directories nobody has locked."""
@@ -114,6 +122,17 @@ class LayerStore:
                 abandoned.append(str(path))
         if abandoned:
             await _program("remove", *abandoned, what="layers that are not used")
+
+
+def _absolute(blob: Path) -> str:
+    """The program works in another directory."""
+    return str(blob.absolute())
+
+
+def _is_zstd(blob: Path) -> bool:
+    """Whether the program needs a module from site-packages."""
+    with blob.open("rb") as file:
+        return file.read(len(_ZSTD)) == _ZSTD
 
 
 @contextlib.contextmanager

@@ -58,8 +58,8 @@ class Machine:
 def resolvers(own_network: bool, paths: tuple[str, ...] = _RESOLV_CONF) -> str:
     """The text of a container's /etc/resolv.conf.
 
-    In its own network namespace a resolver on the host's loopback is out of reach: those are left out, and where none is left,
-    systemd-resolved's own list is taken, then public resolvers.
+    In its own network namespace a resolver on the host's loopback is out of reach: those are left out, and where none
+    is left, systemd-resolved's own list is taken, then public resolvers.
     """
     if not own_network:
         return _read(paths[0])

@@ -26,12 +26,13 @@ def tool() -> str:
 class Nat:
     """The rules of one bridge. `missing` says why there are none."""
 
-    __slots__ = ("_bridge", "_subnet", "_tool", "forwarding_was_off", "missing")
+    __slots__ = ("_bridge", "_marker", "_subnet", "_tool", "missing")
 
-    def __init__(self, bridge: str, subnet: str) -> None:
+    def __init__(self, bridge: str, subnet: str, marker: str) -> None:
+        """`marker`: a file that is there while forwarding is on because of us, whatever becomes of this process."""
+        self._marker = marker
         self._bridge, self._subnet = bridge, subnet
         self._tool = tool()
-        self.forwarding_was_off = False
         self.missing = "" if self._tool else "neither nft nor iptables is installed"
 
     def set_up(self) -> None:
@@ -44,8 +45,9 @@ class Nat:
             return
         try:
             with open(_FORWARD) as file:
-                self.forwarding_was_off = file.read().strip() == "0"
-            if self.forwarding_was_off:
+                was_off = file.read().strip() == "0"
+            if was_off:
+                os.close(os.open(self._marker, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
                 with open(_FORWARD, "w") as file:
                     file.write("1")
         except OSError as error:
@@ -55,9 +57,11 @@ class Nat:
     def remove(self, alone: bool) -> None:
         """Removes the rules; with `alone` (no other local cloud on this machine) forwarding is as it was before."""
         self._remove_rules()
-        if self.forwarding_was_off and alone and not self.missing:
-            with open(_FORWARD, "w") as file:
-                file.write("0")
+        if os.path.exists(self._marker):
+            os.unlink(self._marker)
+            if alone:
+                with open(_FORWARD, "w") as file:
+                    file.write("0")
 
     def _remove_rules(self) -> None:
         if not self._tool:
@@ -117,7 +121,9 @@ COMMIT
 
 _NFT_NONE = "add table ip {bridge}\ndelete table ip {bridge}\n"
 
-_NFT = _NFT_NONE + """
+_NFT = (
+    _NFT_NONE
+    + """
 table ip {bridge} {
   chain postrouting {
     type nat hook postrouting priority 100; policy accept;
@@ -131,6 +137,7 @@ table ip {bridge} {
   }
 }
 """
+)
 
 
 def _run(arguments: list[str], text: str = "") -> bool:

@@ -37,7 +37,11 @@ def _try(data_dir: Path | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=data_dir, prefix="probe-") as directory:
         try:
             done = subprocess.run(
-                command("trial", directory), capture_output=True, timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL
+                command("trial", directory),
+                capture_output=True,
+                timeout=_SECONDS,
+                check=False,
+                stdin=subprocess.DEVNULL,
             )
             answer = json.loads(done.stdout)
         except (subprocess.TimeoutExpired, ValueError, OSError) as error:
@@ -93,7 +97,9 @@ def _ids(tried: dict[str, Any], privileged: bool) -> Finding:
         return Finding("user ids", True, "containers have a range of user ids")
     missing = userns.range_available(os.geteuid()) or "newuidmap refused this account's range"
     text = f"containers have one user id: package managers and switching users fail in them ({missing})"
-    return Finding("user ids", False, text, "apt-get install uidmap, and lines for this account in /etc/subuid and /etc/subgid")
+    return Finding(
+        "user ids", False, text, "apt-get install uidmap, and lines for this account in /etc/subuid and /etc/subgid"
+    )
 
 
 def _limits() -> Finding:
@@ -107,7 +113,9 @@ def _limits() -> Finding:
 
 def _network(tried: dict[str, Any], privileged: bool) -> Finding:
     if not privileged:
-        return Finding("network", False, "containers share this machine's network", f"{_AS_ROOT} for a network of their own")
+        return Finding(
+            "network", False, "containers share this machine's network", f"{_AS_ROOT} for a network of their own"
+        )
     if tried.get("bridge"):
         text = f"containers share this machine's network: bridges cannot be made ({tried['bridge']})"
         return Finding("network", False, text, "the kernel modules bridge and veth")
@@ -117,6 +125,8 @@ def _network(tried: dict[str, Any], privileged: bool) -> Finding:
 def _outbound() -> Finding:
     tool = nat.tool()
     if tool:
-        text = f"containers reach the world through address translation ({tool}); net.ipv4.ip_forward is set while it is up"
+        text = f"containers reach the world by address translation ({tool}); net.ipv4.ip_forward is on meanwhile"
         return Finding("outbound", True, text)
-    return Finding("outbound", False, "containers reach this machine only: no nft or iptables", "apt-get install nftables")
+    return Finding(
+        "outbound", False, "containers reach this machine only: no nft or iptables", "apt-get install nftables"
+    )

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 START_SECONDS = 30.0
 """A container that has not started its program by then (a mount that hangs, say) is given up."""
 
+STARTS_AT_ONCE = 8
+"""More of them only wait for each other in the kernel; the others' turn comes sooner so."""
+
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 
@@ -43,6 +46,7 @@ class Requests:
         self.executions = executions
         self.running: set[str] = set()
         self.starting: dict[str, tuple[float, Client, int]] = {}
+        self._queue: list[tuple[Client, dict[str, Any]]] = []
         self._waiters: dict[str, list[tuple[Client, int]]] = {}
         self._refusals: dict[str, tuple[Client, dict[str, Any]]] = {}
         self._removers: dict[str, list[tuple[Client, int]]] = {}
@@ -77,6 +81,9 @@ class Requests:
                 self._kill(name, signal.SIGKILL)
 
     def _run(self, client: Client, number: int, message: dict[str, Any]) -> None:
+        if len(self.starting) >= STARTS_AT_ONCE:
+            self._queue.append((client, message))
+            return
         launch = message["launch"]
         name = launch["id"]
         if self.shutting_down:
@@ -139,9 +146,11 @@ class Requests:
         _, client, number = self.starting.pop(name)
         if refused is None:
             client.send({"n": number, "pid": execution.pid})
-            return
-        # The answer goes out when the process has ended: from then on the id is free again.
-        self._refusals[name] = (client, {"n": number, "refused": {"kind": refused.kind, "text": str(refused)}})
+        else:
+            # The answer goes out when the process has ended: from then on the id is free again.
+            self._refusals[name] = (client, {"n": number, "refused": {"kind": refused.kind, "text": str(refused)}})
+        while self._queue and len(self.starting) < STARTS_AT_ONCE:
+            self.handle(*self._queue.pop(0))
 
     def _ended(self, name: str) -> None:
         execution = self.executions[name]

@@ -1,7 +1,7 @@
 """Builds a container's file system, in its own mount namespace: layers, kernel file systems, devices, bind mounts.
 
-Host paths are opened before the change of root, targets are resolved after it: a link in an image leads nowhere but into
-that image.
+Host paths are opened before the change of root, targets are resolved after it: a link in an image leads nowhere but
+into that image.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ _NO_EXEC = sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC
 def mount_layers(machine: Machine, directory: str, layers: list[str]) -> None:
     """The image's layers (lowest first) under a writable one, at the machine's mount point.
 
-    Layers are named by descriptor, so neither their number nor a comma in a path meets the limits of mount options. A layer
-    that occurs twice is mounted where it is topmost: overlayfs refuses it twice, and its files win from there anyway.
-    `volatile`: the writable layer never outlives a crash of the machine, so nothing in it needs to be flushed.
+    Layers are named by descriptor, so neither their number nor a comma in a path meets the limits of mount options. A
+    layer that occurs twice is mounted where it is topmost: overlayfs refuses it twice, and its files win from there
+    anyway. `volatile`: the writable layer never outlives a crash of the machine, so nothing in it needs to be
+    flushed.
     """
     opened = [_layer(path) for path in dict.fromkeys(reversed(layers))] or [_layer(machine.empty_layer)]
     lower = ":".join(f"/proc/self/fd/{descriptor}" for descriptor in opened)
@@ -145,7 +146,9 @@ def mount_devices(machine: Machine, shm_bytes: int) -> None:
     sc.mount("tmpfs", "/dev", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "mode=755,size=64k")
     for name in _DEVICES:
         os.close(os.open(f"/dev/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
-        _bind_read_only(f"dev/{name}", f"/dev/{name}")  # devices can be written all the same; chmod cannot reach the host's
+        _bind_read_only(
+            f"dev/{name}", f"/dev/{name}"
+        )  # devices can be written all the same; chmod cannot reach the host's
     for name, target in _LINKS.items():
         os.symlink(target, f"/dev/{name}")
     os.symlink("pts/ptmx", "/dev/ptmx")
@@ -153,7 +156,7 @@ def mount_devices(machine: Machine, shm_bytes: int) -> None:
         os.mkdir(f"/dev/{name}", 0o755)
     group = "" if machine.single_id else ",gid=5"
     sc.mount("devpts", "/dev/pts", "devpts", sc.MS_NOSUID | sc.MS_NOEXEC, f"newinstance,ptmxmode=0666,mode=0620{group}")
-    sc.mount("shm", "/dev/shm", "tmpfs", _NO_EXEC, f"mode=1777,size={shm_bytes or SHM_BYTES}")
+    sc.mount("shm", "/dev/shm", "tmpfs", _NO_EXEC, f"mode=1777,size={shm_bytes or SHM_BYTES}")  # noqa: S108
     try:
         sc.mount("mqueue", "/dev/mqueue", "mqueue", _NO_EXEC)
     except OSError:

@@ -94,7 +94,7 @@ def new_session_keyring() -> None:
 
 
 class _CloneArguments(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012 - ctypes wants a plain class attribute
+    _fields_ = [
         (name, ctypes.c_uint64)
         for name in (
             "flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack",
@@ -136,7 +136,7 @@ def move_mount(tree: int, target: str) -> None:
 
 
 class _MountAttributes(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]  # noqa: RUF012
+    _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
 
 
 def restrict_tree(tree: int, attributes: int) -> None:

@@ -10,7 +10,8 @@ import json
 import os
 import sys
 
-from local_cloud.runtime import syscalls as sc, userns
+from local_cloud.runtime import syscalls as sc
+from local_cloud.runtime import userns
 from local_cloud.runtime.netlink import Netlink
 
 TYPE_CHECKING = False

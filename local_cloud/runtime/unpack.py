@@ -1,7 +1,7 @@
 """A process of its own for each layer: `unpack DIRECTORY BLOB`, or `remove PATH…`.
 
-It confines itself to the directory before it reads the tar. As an ordinary user it works in the same kind of user namespace
-as the containers, so owners come out as containers see them. It prints one JSON object.
+It confines itself to the directory before it reads the tar. As an ordinary user it works in the same kind of user
+namespace as the containers, so owners come out as containers see them. It prints one JSON object.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CHUNK = 1 << 20
 _ZSTD_WINDOW = 1 << 27
 
 
-class _ZstdDamaged(Exception):
+class _NoZstdError(Exception):
     """Stands in for zstandard's own error where that module is not loaded."""
 
 
@@ -36,13 +36,13 @@ def decompressed(blob: IO[bytes]) -> tuple[IO[bytes], type[Exception]]:
     magic = blob.read(4)
     blob.seek(0)
     if magic.startswith(_GZIP):
-        return io.BufferedReader(gzip.GzipFile(fileobj=blob, mode="rb"), _CHUNK), zlib.error  # type: ignore[arg-type]
+        return io.BufferedReader(gzip.GzipFile(fileobj=blob, mode="rb"), _CHUNK), zlib.error
     if magic == _ZSTD:
         import zstandard
 
         reader = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).stream_reader(blob, read_across_frames=True)
-        return io.BufferedReader(reader, _CHUNK), zstandard.ZstdError  # type: ignore[arg-type]
-    return blob, _ZstdDamaged
+        return io.BufferedReader(reader, _CHUNK), zstandard.ZstdError
+    return blob, _NoZstdError
 
 
 def _unpack(directory: str, path: str) -> None:

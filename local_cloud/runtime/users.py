@@ -1,7 +1,7 @@
 """Resolves an image's USER text against /etc/passwd and /etc/group of the container, with Docker's rules.
 
-`""` is root · `1000` · `1000:1000` · `app` · `app:staff`. A number need not be in the files. Without a group the primary
-one of the user counts (0 for a number that is not in the file), and the groups that list the user are added.
+`""` is root · `1000` · `1000:1000` · `app` · `app:staff`. A number need not be in the files. Without a group the
+primary one of the user counts (0 for a number that is not in the file), and the groups that list the user are added.
 Call it inside the container's root: the paths are absolute.
 """
 
@@ -24,7 +24,7 @@ class Identity:
         self.uid, self.gid, self.groups, self.home = uid, gid, groups, home
 
 
-def resolve(user: str, passwd: str = "/etc/passwd", group: str = "/etc/group") -> Identity:
+def resolve(user: str, passwd: str = "/etc/passwd", group: str = "/etc/group") -> Identity:  # noqa: S107
     """The identity that `user` names; raises UnknownUser."""
     name, separator, group_name = user.partition(":")
     if not name and not separator and user:

@@ -80,9 +80,9 @@ async def test_inspect_shows_execs_that_have_not_ended(endpoint: Endpoint) -> No
     assert (await endpoint.client.get(path)).json()["ExecIDs"] == ["e1"]
 
 
-async def test_a_mark_in_a_users_text_does_not_break_what_is_rendered(endpoint: Endpoint) -> None:
-    labels = {"a": "\x00execs", "b": "\x00status", "c": "\x00image"}
-    config = {"Cmd": ["\x00execs"], "Labels": labels, "Image": "busybox"}
+async def test_a_users_text_is_not_taken_for_a_field(endpoint: Endpoint) -> None:
+    labels = {"a": '"ExecIDs":null', "b": '"Status":"Up"', "c": "\x00"}
+    config = {"Cmd": ['"ExecIDs":'], "Labels": labels, "Image": "busybox"}
     container = await endpoint.add(labels=labels, config=config)
     shown = (await endpoint.client.get(f"/containers/{container.id}/json")).json()
     assert (shown["ExecIDs"], shown["Config"]["Labels"], shown["Args"]) == (None, labels, [])
@@ -117,7 +117,7 @@ async def test_rename(endpoint: Endpoint) -> None:
         ("", 400, "Neither old nor new names may be empty"),
         ("box", 400, "Renaming a container with the same name as its current name"),
         ("/box", 400, "Renaming a container with the same name as its current name"),
-        ("taken", 409, "Error when allocating new name: Conflict. The container name \"/taken\" is already in use"),
+        ("taken", 409, 'Error when allocating new name: Conflict. The container name "/taken" is already in use'),
         ("a b", 400, "Error when allocating new name: Invalid container name (/a b), only"),
     ],
 )

@@ -136,9 +136,7 @@ async def test_a_taken_name_is_mobys_conflict(endpoint: Endpoint) -> None:
 
 
 async def test_one_of_many_creates_of_one_name_wins_and_the_others_leave_no_volume(endpoint: Endpoint) -> None:
-    answers = await asyncio.gather(
-        *(create(endpoint, {"Volumes": {"/v": {}}}, "?name=box") for _ in range(5))
-    )
+    answers = await asyncio.gather(*(create(endpoint, {"Volumes": {"/v": {}}}, "?name=box") for _ in range(5)))
     assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409, 409]
     assert len(await endpoint.containers.list("default")) == 1
     assert len(endpoint.volumes.removed) == len(endpoint.volumes.made) - 1
@@ -154,9 +152,7 @@ async def test_a_name_left_by_a_crash_is_given_away(endpoint: Endpoint, monkeypa
 async def test_invalid_names(endpoint: Endpoint, name: str) -> None:
     answer = await endpoint.client.post("/containers/create", params={"name": name}, json={"Image": "busybox"})
     assert answer.status_code == 400
-    assert answer.json()["message"] == (
-        f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-    )
+    assert answer.json()["message"] == (f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
 
 
 async def test_the_backend_is_chosen_by_runtime_then_label_then_default(endpoint: Endpoint) -> None:
@@ -264,7 +260,14 @@ async def test_refusals(endpoint: Endpoint, body: dict[str, Any], status: int, m
 
 
 async def test_an_image_with_a_malformed_configuration_is_refused(endpoint: Endpoint) -> None:
-    for broken in ({"Env": "A=1", "Cmd": {}}, {"Labels": {"a": 1}}, {"Healthcheck": 3}, {"User": []}, {"Volumes": []}):
+    malformed: list[dict[str, Any]] = [
+        {"Env": "A=1", "Cmd": {}},
+        {"Labels": {"a": 1}},
+        {"Healthcheck": 3},
+        {"User": []},
+        {"Volumes": []},
+    ]
+    for broken in malformed:
         endpoint.images.known["busybox"] = image(**broken)
         status, message = await refused(endpoint, {})
         assert (status, "configuration is malformed" in message) == (400, True)
@@ -276,7 +279,11 @@ async def test_an_image_with_a_malformed_configuration_is_refused(endpoint: Endp
         (b"", {"content-type": "application/json"}, "invalid JSON: got EOF while reading request body"),
         (b"{", {"content-type": "application/json"}, "invalid JSON"),
         (b"[]", {"content-type": "application/json"}, "invalid JSON"),
-        (b"{}", {"content-type": "text/plain"}, "unsupported Content-Type header (text/plain): must be 'application/json'"),
+        (
+            b"{}",
+            {"content-type": "text/plain"},
+            "unsupported Content-Type header (text/plain): must be 'application/json'",
+        ),
         (b"{}", {}, "malformed Content-Type header"),
     ],
 )
@@ -368,7 +375,7 @@ async def test_old_versions_mean_less(endpoint: Endpoint) -> None:
     )  # fmt: skip
     new = (await made(endpoint, body))["HostConfig"]
     assert (new["AutoRemove"], new["ConsoleSize"], new["Annotations"]) == (True, [3, 4], {"a": "b"})
-    two = {"NetworkingConfig": {"EndpointsConfig": {"a": {}, "b": {}}}}
+    two: dict[str, Any] = {"NetworkingConfig": {"EndpointsConfig": {"a": {}, "b": {}}}}
     assert "multiple network endpoints" in (await create(endpoint, two, version="1.43")).json()["message"]
 
 

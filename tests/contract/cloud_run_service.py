@@ -142,7 +142,7 @@ class CloudRun:
         return known[name]
 
     def _operation(self, message: Any, pending: int = 0) -> Any:
-        packed = any_pb2.Any()
+        packed: Any = any_pb2.Any()  # type: ignore[attr-defined]
         packed.Pack(type(message).pb(message))
         name = f"{PARENT}/operations/{len(self.operations)}"
         operation = operations_pb2.Operation(name=name, metadata=packed, response=packed, done=pending <= 0)
@@ -173,7 +173,7 @@ class CloudRun:
         )
 
 
-_METHODS = {
+_METHODS: dict[str, dict[str, Any]] = {
     "google.cloud.run.v2.Jobs": {
         "CreateJob": run_v2.CreateJobRequest,
         "UpdateJob": run_v2.UpdateJobRequest,

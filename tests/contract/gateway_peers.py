@@ -86,7 +86,9 @@ class FakeAgent:
                 self.welcomed.set()
             case "ack":
                 self.acked = message["seq"]
-            case "open":
+            case "open" if message["stream"] not in self.streams:
+                # A stream that is known redials by itself.
+                self.streams[message["stream"]] = AgentStream()
                 self.start(self.serve(message["stream"], message["kind"], message["params"]))
             case "call":
                 try:
@@ -101,7 +103,7 @@ class FakeAgent:
         task.add_done_callback(self.tasks.discard)
 
     async def serve(self, stream: str, kind: str, params: dict[str, Any]) -> None:
-        half = self.streams[stream] = AgentStream()
+        half = self.streams[stream]
         await WebsocketCarrier(half, f"{self.url}/agent/streams/{stream}", self.token).dial()
         await self.handler(half, kind, params)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from local_cloud.runtime.api import MountSpec, Runtime, RunSpec, probe
+from local_cloud.runtime.api import MountSpec, RunSpec, Runtime, probe
 
 _MERGED = ("bin", "sbin", "lib", "lib64", "lib32")
 
@@ -41,14 +41,15 @@ class Userland:
         self.runtime = runtime
         self.directory = directory
         self.layer = make_layer(directory)
-        self.binds = (MountSpec(Path("/usr"), "/usr", True),)
-        self.binds += tuple(MountSpec(Path("/", n), f"/{n}", True) for n in _MERGED if _own_directory(n))
+        usr = MountSpec(Path("/usr"), "/usr", True)
+        self.binds = (usr, *(MountSpec(Path("/", n), f"/{n}", True) for n in _MERGED if _own_directory(n)))
 
     def spec(self, name: str, *argv: str, **fields: Any) -> RunSpec:
         """A spec with defaults; `mounts` are added to those of the userland."""
         values: dict[str, Any] = {
             "id": name, "layers": (self.layer,), "argv": argv, "env": {}, "workdir": "/", "user": "", "hostname": "box",
-            "memory_bytes": 0, "cpus": 0, "stdout": self.directory / f"{name}.out", "stderr": self.directory / f"{name}.err",
+            "memory_bytes": 0, "cpus": 0,
+            "stdout": self.directory / f"{name}.out", "stderr": self.directory / f"{name}.err",
         }  # fmt: skip
         mounts = fields.pop("mounts", ())
         return RunSpec(**{**values, **fields, "mounts": (*self.binds, *mounts)})

@@ -381,7 +381,7 @@ async def test_wrong_tokens_open_nothing() -> None:
         assert await status_of(f"{gateway.url}/streams/{stream.upper()}", ticket) == 404
         assert len(gateway._streams.pairs) == 0
         async with httpx.AsyncClient(base_url=gateway.url) as client:
-            for token in (agent, ticket, mint_ticket(KEY, TENANT, "c2", "call"), ""):
+            for token in (agent, ticket, mint_ticket(KEY, TENANT, "c2", "call"), "x"):
                 answer = await client.post(
                     "/links/c1/calls", json={"method": "top"}, headers={"authorization": f"Bearer {token}"}
                 )

@@ -261,8 +261,6 @@ async def test_a_container_that_never_ran_has_no_lines(clients: Clients) -> None
 @pytest.fixture
 async def storage(cloud: LocalCloud) -> AsyncIterator[ObjectStorage]:
     made = ObjectStorage("p", "p-sockerless", endpoint=cloud.http_url)
-    await made.ensure_bucket()
-    await made.ensure_bucket()
     yield made
     await made.close()
 

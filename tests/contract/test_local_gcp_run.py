@@ -56,7 +56,12 @@ async def test_an_execution_runs_and_tells_its_exit_code(tmp_path: Path) -> None
         assert task.last_attempt_result.status.code
         (spec,) = runtime.specs.values()
         assert (spec.user, spec.workdir, spec.memory_bytes, spec.cpus) == ("app", "/srv", 512 << 20, 1.0)
-        assert {"FROM_IMAGE": "1", "A": "b c", "CLOUD_RUN_JOB": "tool", "CLOUD_RUN_TASK_INDEX": "0"}.items() <= spec.env.items()
+        assert {
+            "FROM_IMAGE": "1",
+            "A": "b c",
+            "CLOUD_RUN_JOB": "tool",
+            "CLOUD_RUN_TASK_INDEX": "0",
+        }.items() <= spec.env.items()
         assert spec.env["CLOUD_RUN_EXECUTION"] == started.name.rpartition("/")[2]
         assert (await sdk.jobs.get_job(name=f"{PARENT}/jobs/tool")).execution_count == 1
 
@@ -99,7 +104,9 @@ async def test_overrides_replace_args_and_merge_env(tmp_path: Path) -> None:
         env = [{"name": "KEPT", "value": "1"}, {"name": "CHANGED", "value": "old"}]
         await sdk.create("tool", job(image, "echo", container={"args": ["a"], "env": env}))
         change = Override(args=["b", "c"], env=[{"name": "CHANGED", "value": "new"}])
-        execution = await sdk.run("tool", container_overrides=[change], task_count=2, timeout=duration_pb2.Duration(seconds=30))
+        execution = await sdk.run(
+            "tool", container_overrides=[change], task_count=2, timeout=duration_pb2.Duration(seconds=30)
+        )
         ended = await sdk.ended(execution.name)
         assert (ended.task_count, ended.succeeded_count) == (2, 2)
         assert ended.template.timeout.total_seconds() == 30
@@ -126,7 +133,9 @@ async def test_failed_tasks_are_retried_as_often_as_the_job_says(tmp_path: Path)
 async def test_a_task_is_ended_at_its_timeout(tmp_path: Path) -> None:
     async with local_cloud(tmp_path, stop_grace=0.1) as (cloud, sdk):
         image = await push(cloud.http_url)
-        stubborn = job(image, "sh", "-c", "trap '' TERM; while :; do sleep 0.05; done", task={"timeout": {"nanos": 200_000_000}})
+        stubborn = job(
+            image, "sh", "-c", "trap '' TERM; while :; do sleep 0.05; done", task={"timeout": {"nanos": 200_000_000}}
+        )
         await sdk.create("tool", stubborn)
         ended = await sdk.ended((await sdk.run("tool")).name)
         result = (await sdk.task(ended.name)).last_attempt_result
@@ -180,7 +189,7 @@ async def test_deleting_a_job_ends_and_deletes_its_executions(tmp_path: Path) ->
 async def test_an_unknown_image_fails_the_operation_and_the_job(tmp_path: Path) -> None:
     async with local_cloud(tmp_path) as (cloud, sdk):
         image = f"{cloud.http_url.removeprefix('http://')}/local/apps/nothing:1"
-        with pytest.raises(exceptions.NotFound, match=f"Image '{image}' not found."):
+        with pytest.raises(exceptions.GoogleAPICallError, match=f"Image '{image}' not found."):
             await sdk.create("tool", job(image, "true"))
         made = await sdk.jobs.get_job(name=f"{PARENT}/jobs/tool")
         assert made.terminal_condition.state == State.CONDITION_FAILED
@@ -250,7 +259,14 @@ async def test_volumes_reach_the_container(tmp_path: Path) -> None:
         ]
         mounts = [{"name": volume["name"], "mount_path": f"/{volume['name']}"} for volume in volumes]
         script = "touch $MOUNT0/x $MOUNT2/y"
-        wanted = job(await push(cloud.http_url), "sh", "-c", script, container={"volume_mounts": mounts}, task={"volumes": volumes})
+        wanted = job(
+            await push(cloud.http_url),
+            "sh",
+            "-c",
+            script,
+            container={"volume_mounts": mounts},
+            task={"volumes": volumes},
+        )
         await sdk.create("tool", wanted)
         assert (await sdk.ended((await sdk.run("tool")).name)).succeeded_count == 1
         (spec,) = runtime.specs.values()
@@ -281,12 +297,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"container": {"resources": {"limits": {"cpu": "500m"}}}}, "Total cpu < 1 is not supported"),
     ({"container": {"resources": {"limits": {"memory": "256Mi"}}}}, "Total memory < 512 Mi is not supported"),
     ({"container": {"resources": {"limits": {"memory": "8Gi"}}}}, "must be between 512Mi and 4Gi inclusive"),
-    ({"container": {"resources": {"limits": {"cpu": "8", "memory": "33Gi"}}}}, "must be between 4Gi and 32Gi inclusive"),
+    (
+        {"container": {"resources": {"limits": {"cpu": "8", "memory": "33Gi"}}}},
+        "must be between 4Gi and 32Gi inclusive",
+    ),
     ({"container": {"resources": {"limits": {"disk": "1Gi"}}}}, "Invalid resource"),
     ({"container": {"volume_mounts": [{"name": "no", "mount_path": "/x"}]}}, "volume 'no' is not defined"),
     ({"task": {"timeout": {"seconds": 168 * 3600 + 1}}}, "timeout"),
     ({"task": {"volumes": [{"name": "v", "gcs": {"bucket": "../etc"}}]}}, "Invalid bucket name"),
-    ({"task": {"volumes": [{"name": "v", "nfs": {"server": "localhost", "path": "/a/../b"}}]}}, "must be an absolute path"),
+    (
+        {"task": {"volumes": [{"name": "v", "nfs": {"server": "localhost", "path": "/a/../b"}}]}},
+        "must be an absolute path",
+    ),
     ({"retries": 11}, "max_retries"),
     ({"task_count": 10_001}, "task_count"),
 ]
@@ -313,7 +335,13 @@ async def test_refuses_names_labels_and_foreign_images(tmp_path: Path) -> None:
         for job_id in ("", "Tool", "1tool", "tool-", "a" * 64, "tool_x"):
             with pytest.raises(exceptions.InvalidArgument, match="job_id"):
                 await sdk.create(job_id, job(image, "true"))
-        for labels in ({"Key": "v"}, {"key": "V"}, {"run.googleapis.com/x": "y"}, {"k": "v" * 64}, {f"k{n}": "" for n in range(65)}):
+        for labels in (
+            {"Key": "v"},
+            {"key": "V"},
+            {"run.googleapis.com/x": "y"},
+            {"k": "v" * 64},
+            {f"k{n}": "" for n in range(65)},
+        ):
             labelled = job(image, "true")
             labelled.labels = labels
             with pytest.raises(exceptions.InvalidArgument, match="label"):
@@ -378,7 +406,9 @@ async def test_jobs_executions_and_operations_survive_a_restart(tmp_path: Path) 
     runtime = ProcessRuntime()
     async with local_cloud(tmp_path / "data", runtime) as (cloud, sdk):
         target, url = cloud.grpc_target, cloud.http_url
-        await sdk.create("tool", job(await push(url), "sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.02; done; exit 7"))
+        await sdk.create(
+            "tool", job(await push(url), "sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.02; done; exit 7")
+        )
         operation = await sdk.jobs.run_job(name=f"{PARENT}/jobs/tool")
         ending = await sdk.run("tool")
         while len(runtime.specs) < 2:

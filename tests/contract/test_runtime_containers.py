@@ -1,5 +1,7 @@
 """Containers really run: what a program in one sees, may do, and how its end is told."""
 
+# ruff: noqa: ASYNC110, ASYNC240 - the tests look at files that containers write
+
 from __future__ import annotations
 
 import asyncio
@@ -73,7 +75,9 @@ async def test_environment_workdir_hostname_and_pid_1(land: Userland) -> None:
 
 
 async def test_processes_mounts_and_host_name_are_its_own(land: Userland) -> None:
-    script = "ls -d /proc/[0-9]* | wc -l; mount -t tmpfs none /mnt && touch /mnt/in; hostname changed && hostname; ls /mnt"
+    script = (
+        "ls -d /proc/[0-9]* | wc -l; mount -t tmpfs none /mnt && touch /mnt/in; hostname changed && hostname; ls /mnt"
+    )
     (land.layer / "mnt").mkdir()
     code, out = await land.sh("own", script)
     processes, *rest = out.split()
@@ -83,7 +87,8 @@ async def test_processes_mounts_and_host_name_are_its_own(land: Userland) -> Non
 
 
 async def test_the_host_cannot_be_written_through_proc_and_devices(land: Userland) -> None:
-    script = "echo x > /proc/sys/kernel/core_pattern; chmod 0 /dev/null; mknod /tmp/disk b 8 0; head -c1 /tmp/disk; cat /dev/null"
+    script = "echo x > /proc/sys/kernel/core_pattern; chmod 0 /dev/null; mknod /tmp/disk b 8 0; head -c1 /tmp/disk;"
+    script += "cat /dev/null"
     before = Path("/proc/sys/kernel/core_pattern").read_text(), os.stat("/dev/null").st_mode
     (land.layer / "tmp").mkdir()
     code, out = await land.sh("host", script)
@@ -94,10 +99,11 @@ async def test_the_host_cannot_be_written_through_proc_and_devices(land: Userlan
 
 async def test_devices_terminals_and_shared_memory_work(land: Userland) -> None:
     script = (
-        "set -e; echo x > /dev/null; head -c4 /dev/urandom | wc -c; head -c2 /dev/zero | wc -c; echo y > /dev/full && exit 9;"
-        "touch /dev/shm/x; ls /dev/fd/0 /dev/ptmx /dev/pts/ptmx > /dev/null; python3 -c 'import os; os.openpty()'; echo fine"
+        "set -e; echo x > /dev/null; head -c4 /dev/urandom | wc -c; head -c2 /dev/zero | wc -c;"
+        "if echo y > /dev/full; then exit 9; fi; touch /dev/shm/x; ls /dev/fd/0 /dev/ptmx /dev/pts/ptmx > /dev/null;"
+        "python3 -c 'import os; os.openpty()'; echo fine"
     )
-    code, out = await land.sh("dev", script.replace("&& exit 9", "2>/dev/null && exit 9 || true"))
+    code, out = await land.sh("dev", script)
     assert (code, out.split()) == (0, ["4", "2", "fine"])
 
 
@@ -146,7 +152,9 @@ async def test_mounts_are_live_read_only_when_asked_and_follow_no_link_out(land:
 
 async def test_network_files_are_there_even_over_a_dangling_link(land: Userland) -> None:
     (land.layer / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
-    code, out = await land.sh("etc", "grep -c nameserver /etc/resolv.conf; grep box /etc/hosts | wc -l; cat /etc/hostname")
+    code, out = await land.sh(
+        "etc", "grep -c nameserver /etc/resolv.conf; grep box /etc/hosts | wc -l; cat /etc/hostname"
+    )
     assert (code, out.split()[1:]) == (0, ["1", "box"])
     assert int(out.split()[0]) >= 1
 
@@ -158,7 +166,9 @@ async def test_a_container_reaches_a_listener_on_the_host_address(land: Userland
 
     server = await asyncio.start_server(greet, land.runtime.host_address, 0)
     port = server.sockets[0].getsockname()[1]
-    program = f"import socket; print(socket.create_connection(({land.runtime.host_address!r}, {port})).recv(9).decode())"
+    program = (
+        f"import socket; print(socket.create_connection(({land.runtime.host_address!r}, {port})).recv(9).decode())"
+    )
     await land.runtime.run(land.spec("dial", "/usr/bin/python3", "-c", program))
     assert (await land.runtime.wait("dial")).code == 0, land.errors("dial")
     assert land.output("dial") == "welcome\n"
@@ -193,7 +203,9 @@ async def test_memory_limit_kills_and_says_so(land: Userland) -> None:
     if any("limits" in text for text in land.runtime.shortcomings):
         pytest.skip(f"no limits here: {land.runtime.shortcomings}")
     program = "x = bytearray(200 << 20)"
-    await land.runtime.run(land.spec("greedy", "/usr/bin/python3", "-c", program, memory_bytes=64 << 20, cpus=1, pids=50))
+    await land.runtime.run(
+        land.spec("greedy", "/usr/bin/python3", "-c", program, memory_bytes=64 << 20, cpus=1, pids=50)
+    )
     status = await land.runtime.wait("greedy")
     assert (status.code, status.oom) == (137, True)
 
@@ -201,8 +213,9 @@ async def test_memory_limit_kills_and_says_so(land: Userland) -> None:
 async def test_process_limit_and_the_limits_a_container_sees(land: Userland) -> None:
     if any("limits" in text for text in land.runtime.shortcomings):
         pytest.skip(f"no limits here: {land.runtime.shortcomings}")
-    script = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null; for i in 1 2 3 4 5 6; do sleep 1 & done"
-    code, out = await land.sh("forks", script, pids=4, memory_bytes=64 << 20)
+    script = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null;"
+    script += "for i in 1 2 3 4 5 6; do sleep 1 & done"
+    _, out = await land.sh("forks", script, pids=4, memory_bytes=64 << 20)
     assert out.split() == [str(64 << 20)]
     assert "fork" in land.errors("forks").lower()
 
@@ -236,7 +249,11 @@ async def test_users_by_name_number_and_group(land: Userland) -> None:
         ({"argv": ("/empty",)}, "command", "exec format error"),
         ({"user": "nobody-here"}, "user", "unable to find user nobody-here: no matching entries in passwd file"),
         ({"user": "app:nogroup-here"}, "user", "unable to find group nogroup-here"),
-        ({"layers": (Path("/no/layer"),)}, "layer", "mounting the image's layers: no such file or directory: /no/layer"),
+        (
+            {"layers": (Path("/no/layer"),)},
+            "layer",
+            "mounting the image's layers: no such file or directory: /no/layer",
+        ),
         ({"mounts": (MountSpec(Path("/no/source"), "/x"),)}, "mount", "/no/source"),
         ({"workdir": "/etc/passwd"}, "workdir", "/etc/passwd"),
         ({"stdout": Path("/no/dir/out")}, "machine", "/no/dir/out"),
@@ -253,7 +270,7 @@ async def test_what_cannot_start_is_refused_and_leaves_nothing(
     for name in ("script", "empty"):
         (land.layer / name).chmod(0o755)
     spec = land.spec("refused", *fields.pop("argv", ("true",)), **fields)  # type: ignore[misc]
-    with pytest.raises(RuntimeRefused, match=".") as caught:
+    with pytest.raises(RuntimeRefused) as caught:
         await land.runtime.run(spec)
     assert (caught.value.kind, text in str(caught.value)) == (kind, True), str(caught.value)
     assert await land.runtime.ids() == {}
@@ -290,9 +307,11 @@ async def test_fifty_at_once_with_addresses_of_their_own(land: Userland) -> None
 
 
 async def test_children_left_behind_die_with_pid_1(land: Userland) -> None:
-    code, out = await land.sh("orphans", "sleep 600 & echo $!; exit 3")
+    code, _ = await land.sh("orphans", "sleep 600 & echo $!; exit 3")
     assert code == 3
-    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists() and _command(path) == b"sleep\x00600\x00"]
+    assert not [
+        path for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists() and _command(path) == b"sleep\x00600\x00"
+    ]
 
 
 def _command(path: Path) -> bytes:

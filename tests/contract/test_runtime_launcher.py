@@ -1,5 +1,7 @@
 """The launcher: what outlives whom, and what is left when it ends."""
 
+# ruff: noqa: ASYNC110, ASYNC240 - the tests look at files that containers write
+
 from __future__ import annotations
 
 import asyncio
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from local_cloud.runtime.api import Runtime, RuntimeRefused
+from local_cloud.runtime.api import MountSpec, Runtime, RuntimeRefused
 from local_cloud.runtime.frames import Frames, encode
 
 from .runtime_userland import Userland, require_namespaces
@@ -66,7 +68,7 @@ async def test_several_clients_and_several_waiters(data: Path) -> None:
     waits = [asyncio.create_task(runtime.wait("one")) for runtime in (land.runtime, other, other)]
     await asyncio.sleep(0.05)
     waits[1].cancel()
-    await other.kill("one", 15 if False else 9)
+    await other.kill("one", 9)
     assert {(await wait).code for wait in (waits[0], waits[2])} == {137}
     await other.close()
     await land.runtime.shutdown()
@@ -202,6 +204,12 @@ async def test_unknown_fields_and_sizes_of_frames() -> None:
     assert seen == [{"a": 1}, {"b": 2}]
 
 
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
 async def test_a_full_disk_refuses_starts_loses_no_exit_code_and_hangs_nothing(tmp_path: Path) -> None:
     require_namespaces()
     if os.geteuid() != 0:
@@ -214,17 +222,18 @@ async def test_a_full_disk_refuses_starts_loses_no_exit_code_and_hangs_nothing(t
         pytest.skip("tmpfs cannot be mounted here")
     try:
         land = await started(data)
-        await land.runtime.run(land.spec("early", "sh", "-c", "read x < /pipe; exit 9", mounts=()))
-        script = "mkfifo /go; echo ready; dd if=/dev/zero of=/big bs=64k 2>/dev/null; exit 6"
-        code, _ = await land.sh("filler", script)
+        go = land.directory / "go"
+        os.mkfifo(go)
+        await land.runtime.run(land.spec("early", "sh", "-c", "read x < /go; exit 9", mounts=(MountSpec(go, "/go"),)))
+        code, _ = await land.sh("filler", "dd if=/dev/zero of=/big bs=64k 2>/dev/null; exit 6")
         assert code == 6
-        (data / "fill").write_bytes(b"")
-        with (data / "fill").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-            while True:
-                file.write(bytes(4096))
+        with pytest.raises(OSError, match="No space"):
+            fill(data / "fill")
+        go.write_text("go\n")
+        assert (await land.runtime.wait("early")).code == 9
+        assert "9" in (data / "executions/early/exit.json").read_text()
         with pytest.raises(RuntimeRefused, match="no space left on device") as caught:
-            for number in range(50):
-                await land.runtime.run(land.spec(f"late-{number}", "sleep", "600"))
+            await land.runtime.run(land.spec("late", "sleep", "600"))
         assert caught.value.kind == "space"
         await land.runtime.remove("filler")
         (data / "fill").unlink()

@@ -1,8 +1,11 @@
 """Image layers: what a tar becomes on disk, and what a hostile one cannot do."""
 
+# ruff: noqa: ASYNC240 - the tests look at unpacked files
+
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import io
@@ -28,7 +31,9 @@ def store(tmp_path: Path) -> LayerStore:
     return LayerStore(tmp_path / "data")
 
 
-def entry(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, **fields: object) -> tuple[tarfile.TarInfo, bytes]:
+def entry(
+    name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, **fields: object
+) -> tuple[tarfile.TarInfo, bytes]:
     member = tarfile.TarInfo(name)
     member.type, member.size = kind, len(content)
     member.mode = 0o755 if kind == tarfile.DIRTYPE else 0o644
@@ -115,7 +120,9 @@ async def test_whiteouts_and_opaque_directories(store: LayerStore, tmp_path: Pat
     layer = await unpack(
         store,
         tmp_path,
-        tar(entry("a/.wh.gone"), entry("b/.wh..wh..opq"), entry("b/new", b"n"), entry(".wh..wh.plnk"), entry(".wh.top")),
+        tar(
+            entry("a/.wh.gone"), entry("b/.wh..wh..opq"), entry("b/new", b"n"), entry(".wh..wh.plnk"), entry(".wh.top")
+        ),
     )
     for path in ("a/gone", "top"):
         status = (layer / path).lstat()
@@ -143,14 +150,15 @@ async def test_later_entries_replace_earlier_ones(store: LayerStore, tmp_path: P
 @pytest.mark.parametrize("target", ["/etc", "../../../../../../../../../../tmp", "/proc/1/root/tmp"])
 async def test_links_lead_nowhere_out_of_the_layer(store: LayerStore, tmp_path: Path, target: str) -> None:
     mark = f"sockerless-{os.getpid()}"
-    try:
-        layer = await unpack(
-            store, tmp_path, tar(entry("in", kind=tarfile.SYMTYPE, linkname=target), entry(f"in/{mark}", b"x"))
-        )
-    except RuntimeRefused as refused:
-        assert refused.kind == "layer"
-    else:
-        assert sum(mark in names for _, _, names in os.walk(layer)) == 1 or target == "/etc"
+    outwards = entry("in", kind=tarfile.SYMTYPE, linkname=target)
+    with contextlib.suppress(RuntimeRefused):  # there is no such directory within the layer
+        await unpack(store, tmp_path, tar(outwards, entry(f"in/{mark}", b"x")))
+    layer = await unpack(
+        store,
+        tmp_path,
+        tar(entry("etc/x"), entry("in", kind=tarfile.SYMTYPE, linkname="/etc"), entry(f"in/{mark}", b"x")),
+    )
+    assert (layer / "etc" / mark).read_bytes() == b"x"
     assert not any(Path(place, mark).exists() for place in ("/etc", "/tmp", "/"))
 
 
@@ -201,7 +209,9 @@ async def test_a_header_of_gigabytes_is_refused(store: LayerStore, tmp_path: Pat
         await unpack(store, tmp_path, bomb.getvalue())
 
 
-@pytest.mark.parametrize("digest", ["", "sha256:../../x", "sha256:" + "A" * 64, "md5:" + "a" * 32, "sha256:" + "a" * 63])
+@pytest.mark.parametrize(
+    "digest", ["", "sha256:../../x", "sha256:" + "A" * 64, "md5:" + "a" * 32, "sha256:" + "a" * 63]
+)
 async def test_a_digest_is_no_path(store: LayerStore, tmp_path: Path, digest: str) -> None:
     with pytest.raises(RuntimeRefused, match="is not a digest"):
         await store.unpack(digest, tmp_path / "blob", OCI)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -38,6 +39,12 @@ class Endpoint:
     @property
     def log(self) -> Path:
         return self.data / "up.log"
+
+    @property
+    def local_cloud(self) -> str:
+        """URL of the local cloud's plain HTTP face, whose `/_local/` tells and sets what tests need."""
+        ports = json.loads((self.data / "cloud" / "ports.json").read_text())
+        return f"http://127.0.0.1:{ports['http']}"
 
     def start(self) -> None:
         """Starts `up` and waits until it answers `_ping`."""

@@ -16,7 +16,7 @@ class Calls:
     """The local cloud's own count."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._url = (endpoint.data / "cloud" / "http_url").read_text().strip() + "/_local/calls"
+        self._url = f"{endpoint.local_cloud}/_local/calls"
 
     def reset(self) -> None:
         httpx.delete(self._url).raise_for_status()

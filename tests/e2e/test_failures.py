@@ -101,8 +101,7 @@ def test_link_cut_mid_stream_loses_and_doubles_no_byte() -> None:
 def test_control_plane_killed_between_the_two_writes_of_start(own: Endpoint) -> None:
     """The cloud's RunJob is slow; the process dies after `start` was written down and before its execution was."""
     own.out("create", "--name", "box", "busybox", "sh", "-c", "echo once >> /runs; cat /runs; sleep 300")
-    local_cloud = (own.data / "cloud" / "http_url").read_text().strip()
-    httpx.put(f"{local_cloud}/_local/faults", json={"*RunJob": {"delay": 5}}).raise_for_status()
+    httpx.put(f"{own.local_cloud}/_local/faults", json={"*RunJob": {"delay": 5}}).raise_for_status()
     starting = own.spawn("start", "box")
     time.sleep(1.5)
     own.kill()

@@ -6,30 +6,35 @@ from typing import Any
 
 import pytest
 
-from control_plane.backends.cloud_run import capabilities
+from control_plane.backends.cloud_run import capabilities, docs
 from control_plane.backends.cloud_run.host_config import HOST_CONFIG
 from control_plane.backends.cloud_run.settings import load_settings
 from control_plane.errors import NotServed
 from control_plane.model import Container
 
 # api/types/container/hostconfig.go of moby 28 (HostConfig with its embedded Resources).
-API_1_50 = """
+_API = """
 Binds ContainerIDFile LogConfig NetworkMode PortBindings RestartPolicy AutoRemove VolumeDriver VolumesFrom ConsoleSize
 Annotations CapAdd CapDrop CgroupnsMode Dns DnsOptions DnsSearch ExtraHosts GroupAdd IpcMode Cgroup Links OomScoreAdj
-PidMode Privileged PublishAllPorts ReadonlyRootfs SecurityOpt StorageOpt Tmpfs UTSMode UsernsMode ShmSize Sysctls Runtime
-Isolation CpuShares Memory NanoCpus CgroupParent BlkioWeight BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceWriteBps
+PidMode Privileged PublishAllPorts ReadonlyRootfs SecurityOpt StorageOpt Tmpfs UTSMode UsernsMode ShmSize Sysctls
+Runtime Isolation CpuShares Memory NanoCpus CgroupParent BlkioWeight BlkioWeightDevice BlkioDeviceReadBps
+BlkioDeviceWriteBps
 BlkioDeviceReadIOps BlkioDeviceWriteIOps CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime CpusetCpus CpusetMems
 Devices DeviceCgroupRules DeviceRequests KernelMemory KernelMemoryTCP MemoryReservation MemorySwap MemorySwappiness
-OomKillDisable PidsLimit Ulimits CpuCount CpuPercent IOMaximumIOps IOMaximumBandwidth Mounts MaskedPaths ReadonlyPaths Init
-""".split()
+OomKillDisable PidsLimit Ulimits CpuCount CpuPercent IOMaximumIOps IOMaximumBandwidth Mounts MaskedPaths
+ReadonlyPaths Init
+"""
+API_1_50 = _API.split()
 
 # What the docker CLI 28 sends for a plain `docker run IMAGE`, and what the control plane fills in.
 DEFAULTS: dict[str, Any] = {
     "Binds": None, "ContainerIDFile": "", "LogConfig": {"Type": "json-file", "Config": {}}, "NetworkMode": "bridge",
-    "PortBindings": {}, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "AutoRemove": False, "VolumeDriver": "",
+    "PortBindings": {}, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "AutoRemove": False,
+    "VolumeDriver": "",
     "VolumesFrom": None, "ConsoleSize": [24, 80], "CapAdd": None, "CapDrop": None, "CgroupnsMode": "private", "Dns": [],
     "DnsOptions": [], "DnsSearch": [], "ExtraHosts": None, "GroupAdd": None, "IpcMode": "private", "Cgroup": "",
-    "Links": None, "OomScoreAdj": 0, "PidMode": "", "Privileged": False, "PublishAllPorts": False, "ReadonlyRootfs": False,
+    "Links": None, "OomScoreAdj": 0, "PidMode": "", "Privileged": False, "PublishAllPorts": False,
+    "ReadonlyRootfs": False,
     "SecurityOpt": None, "UTSMode": "", "UsernsMode": "", "ShmSize": 67108864, "Runtime": "runc", "Isolation": "",
     "CpuShares": 0, "Memory": 0, "NanoCpus": 0, "CgroupParent": "", "BlkioWeight": 0, "BlkioWeightDevice": [],
     "Devices": [], "DeviceCgroupRules": None, "DeviceRequests": None, "MemoryReservation": 0, "MemorySwap": 0,
@@ -118,3 +123,8 @@ def test_capabilities_carry_a_reason_for_each_refused_option() -> None:
     refused = capabilities.capabilities().refused_options
     assert refused["HostConfig.Privileged"]
     assert all(refused.values())
+
+
+def test_the_document_says_what_the_code_does() -> None:
+    text = docs.DOCUMENT.read_text()
+    assert docs.render(text) == text

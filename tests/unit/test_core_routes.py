@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.compatibility import document
 from control_plane.backends.base import Capabilities
+from control_plane.compatibility import document
 from control_plane.route import Matcher, Route, resolve
 from control_plane.routes import ROUTES
 from control_plane.version import VERSION

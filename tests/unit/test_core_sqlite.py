@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -43,13 +41,13 @@ async def test_what_was_written_survives_a_kill(tmp_path: Path) -> None:
         asyncio.run(main())
     """)
     path = tmp_path / "store.db"
-    process = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, str(path), stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
-        assert await asyncio.to_thread(process.stdout.readline) == b"written\n"
+        assert await process.stdout.readline() == b"written\n"
     finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
+        await process.wait()
     store = SqliteStore(path)
     assert len(await store.list("containers", "t")) == 200
     await store.close()
@@ -60,7 +58,7 @@ async def test_the_log_is_moved_into_the_database_in_the_background(tmp_path: Pa
     for number in range(300):
         await store.create("containers", "t", str(number), {"x": "y" * 1000})
     async with asyncio.timeout(10):
-        while (tmp_path / "store.db").stat().st_size < 300_000:
+        while (tmp_path / "store.db").stat().st_size < 300_000:  # noqa: ASYNC110 - a thread writes it
             await asyncio.sleep(0.02)
     await store.close()
     assert not (tmp_path / "store.db-wal").exists()
@@ -88,6 +86,6 @@ async def test_nothing_runs_while_nobody_writes_or_watches(tmp_path: Path) -> No
     assert len(asyncio.all_tasks()) == before + 1
     await watch.aclose()  # type: ignore[attr-defined]
     async with asyncio.timeout(10):
-        while len(asyncio.all_tasks()) > before:
+        while len(asyncio.all_tasks()) > before:  # noqa: ASYNC110 - tasks tell nobody that they ended
             await asyncio.sleep(0.01)
     await store.close()

@@ -159,7 +159,7 @@ _CONFIG = orjson.dumps({"rootfs": {"type": "layers", "diff_ids": [_DIGEST]}})
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "neither manifest.json"),
+        (b"", "empty file"),
         (b"garbage" * 1000, "archive/tar"),
         (_archive(x=b"1"), "neither manifest.json"),
         (_archive(manifest_json=b"null"), "cannot be null"),
@@ -172,7 +172,10 @@ _CONFIG = orjson.dumps({"rootfs": {"type": "layers", "diff_ids": [_DIGEST]}})
         (_archive(manifest_json=_row(Layers=[]), c=_CONFIG), "layers length mismatch: expected 0, got 1"),
         (_archive(manifest_json=_row(), c=_CONFIG, l="../../../etc/passwd"), "has no file"),
         (_archive(manifest_json=_row(), c=_CONFIG, l=b"x" * 600), "invalid diffID for layer 0"),
-        (_archive(manifest_json=_row(), c=orjson.dumps({"os": "windows", "rootfs": {"diff_ids": [_DIGEST]}})), "windows"),
+        (
+            _archive(manifest_json=_row(), c=orjson.dumps({"os": "windows", "rootfs": {"diff_ids": [_DIGEST]}})),
+            "windows",
+        ),
         (_archive(index_json=b"{}"), "list of manifests"),
         (_archive(index_json=orjson.dumps({"manifests": [{"digest": _DIGEST, "size": 1}]})), "has no file"),
         (gzip.compress(b"x" * 100)[:-4], "decompress"),

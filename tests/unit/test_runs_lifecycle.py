@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -72,8 +73,13 @@ RM = RemoveRequested(REMOVE, 50.0, "web")
 FORCE = RemoveRequested(REMOVE, 50.0, "web", force=True)
 DONE, ASK = True, False
 
+Refusals = Mapping[str, tuple[type[DockerError], str]]
+DEAD_KILL: Refusals = dict.fromkeys(
+    ("created", "exited", "removing", "dead"), (Conflict, f"container {ID} is not running")
+)
+
 # For each request: the states that refuse it, and how.
-REFUSED: list[tuple[LifecycleEvent, dict[str, tuple[type[DockerError], str]]]] = [
+REFUSED: list[tuple[LifecycleEvent, Refusals]] = [
     (
         START,
         {
@@ -85,13 +91,8 @@ REFUSED: list[tuple[LifecycleEvent, dict[str, tuple[type[DockerError], str]]]] =
         },
     ),
     (STOP, dict.fromkeys(("created", "exited", "removing", "dead"), (NotModified, "container is already stopped"))),
-    *(
-        (
-            kill,
-            dict.fromkeys(("created", "exited", "removing", "dead"), (Conflict, f"container {ID} is not running")),
-        )
-        for kill in (TERM, KILL)
-    ),
+    (TERM, DEAD_KILL),
+    (KILL, DEAD_KILL),
     (
         PauseRequested(),
         {
@@ -104,11 +105,7 @@ REFUSED: list[tuple[LifecycleEvent, dict[str, tuple[type[DockerError], str]]]] =
     ),
     (
         UnpauseRequested(),
-        {
-            status: (ServerError, f"Container {ID} is not paused")
-            for status in STATUSES
-            if status != "paused"
-        },
+        {status: (ServerError, f"Container {ID} is not paused") for status in STATUSES if status != "paused"},
     ),
     (RestartRequested(LEASE), {}),
     (
@@ -134,9 +131,7 @@ REFUSED: list[tuple[LifecycleEvent, dict[str, tuple[type[DockerError], str]]]] =
 
 @pytest.mark.parametrize(("event", "refusals"), REFUSED)
 @pytest.mark.parametrize("status", STATUSES)
-def test_refusals(
-    status: str, event: LifecycleEvent, refusals: dict[str, tuple[type[DockerError], str]]
-) -> None:
+def test_refusals(status: str, event: LifecycleEvent, refusals: Refusals) -> None:
     error = refusal(status, event)
     expected = refusals.get(status)
     if expected is None:

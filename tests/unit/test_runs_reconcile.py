@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from control_plane.backends.base import RunOutcome
 from control_plane.errors import Unavailable
 from control_plane.model import Lease
+from control_plane.services.container_events import ContainerEvents
 from control_plane.services.lifecycle import RestartRequested, StartRequested
 from control_plane.services.outcomes import Outcomes
-from control_plane.services.container_events import ContainerEvents
+from control_plane.services.watching import reach
 from control_plane.timestamps import rfc3339
 from tests.unit.run_world import TENANT, Program, World
 
@@ -84,12 +86,9 @@ async def test_no_agent_means_the_command_runs_alone(world: World) -> None:
     container = await world.create()
     world.cloud.connects = False
     await world.another_process(agent_connect_timeout=0.0)
-    import asyncio
-
     start = asyncio.create_task(world.services.runs.start(TENANT, "web"))
     await world.until(container, "starting")
-    while not (await world.get(container)).execution:
-        await asyncio.sleep(0)
+    await reach(world.containers.records, container, lambda c: c.execution is not None, 3)
     await world.services.reconciler.pass_once()
     await start
     running = await world.get(container)

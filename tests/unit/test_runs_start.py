@@ -68,9 +68,7 @@ async def test_a_process_that_ends_at_once_was_started(world: World) -> None:
         (125, "the mount could not be made", ServerError),
     ],
 )
-async def test_a_command_that_cannot_be_started(
-    world: World, code: int, text: str, refusal: type[Exception]
-) -> None:
+async def test_a_command_that_cannot_be_started(world: World, code: int, text: str, refusal: type[Exception]) -> None:
     container = await world.create()
     world.program = Program(fails=(code, text))
     with pytest.raises(refusal, match=text.split(":")[0]):
@@ -147,8 +145,7 @@ async def test_started_and_exited_may_come_in_any_order_and_twice(world: World) 
     world.program = Program(exits=7)
     start = asyncio.create_task(world.services.runs.start(TENANT, "web"))
     await world.until(container, "starting")
-    while len(world.sent) < 2:
-        await asyncio.sleep(0)
+    await world.eventually(lambda: len(world.sent) == 2)
     started, exited = world.sent
     for event in (exited, started, exited, started, exited):
         await world.services.links.report(TENANT, container.id, event)

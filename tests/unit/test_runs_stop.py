@@ -60,8 +60,7 @@ async def test_stop_during_the_start_waits_for_it_within_the_grace(world: World)
     start = asyncio.create_task(world.services.runs.start(TENANT, "web"))
     await world.until(container, "starting")
     stop = asyncio.create_task(world.services.runs.stop(TENANT, "web", grace=5))
-    while not world.sent:
-        await asyncio.sleep(0)
+    await world.eventually(lambda: bool(world.sent))
     world.deliver_events = True
     await world.services.links.report(TENANT, container.id, world.sent[0])
     await asyncio.gather(start, stop)

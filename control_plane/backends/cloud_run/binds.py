@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from control_plane.backends.base import PlatformMount
 from control_plane.backends.gcp.volume_storage import Location, volume_location
@@ -36,6 +37,7 @@ def _folder(tenant: str) -> str:
     return volume_location(Location("gs", "x", ""), tenant, "x").path.split("/")[1]
 
 
+@lru_cache(maxsize=64)
 def parse_rules(text: str) -> tuple[BindRule, ...]:
     """`prefix=target;prefix=target`, longest prefix first. Raises ValueError."""
     rules: dict[str, BindRule] = {}

@@ -38,14 +38,14 @@ class Executions:
         self._clients = clients
         self._writes = writes
 
-    async def find(self, job: str, wanted: Wanted, *, since: float | None = None) -> str | None:
+    async def find(self, job: str, wanted: Wanted, *, since: float | None = None, total: float = 30.0) -> str | None:
         """The full name of the execution made for a run (not before the Unix time `since`), or None.
 
         Raises CloudError. Only after a lost answer or a crash: it reads all executions of the job.
         """
         earliest = None if since is None else since - _CLOCK_SLACK
         try:
-            async for execution in self.of(job):
+            async for execution in self.of(job, total=total):
                 if earliest is not None and execution.create_time.timestamp() < earliest:
                     continue
                 if wanted.matches(execution):
@@ -55,25 +55,25 @@ class Executions:
                 raise
         return None
 
-    async def of(self, job: str) -> AsyncIterator[Any]:
-        """All executions of a job (`run_v2.Execution`)."""
+    async def of(self, job: str, *, total: float = 30.0) -> AsyncIterator[Any]:
+        """All executions of a job (`run_v2.Execution`); `total` seconds for each page."""
         token = ""
         while True:
-            page = await self._page(job, token)
+            page = await self._page(job, token, total)
             for execution in page.executions:
                 yield execution
             token = page.next_page_token
             if not token:
                 return
 
-    async def _page(self, job: str, token: str) -> Any:
+    async def _page(self, job: str, token: str, total: float) -> Any:
         async def attempt(timeout: float) -> Any:
             client = await self._clients.executions()
             request = {"parent": job, "page_size": 100, "page_token": token}
             pager = await client.list_executions(request=request, timeout=timeout, retry=None)
             return await anext(aiter(pager.pages))
 
-        return await call("looking for the container's execution", attempt)
+        return await call("looking for the container's execution", attempt, total=total)
 
     async def outcome(self, name: str) -> RunOutcome:
         """How an execution stands. Raises CloudError; one that is gone has finished without a known exit code."""

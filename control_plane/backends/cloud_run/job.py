@@ -125,7 +125,7 @@ def _volume(volume: PlatformVolume, settings: CloudRunSettings) -> dict[str, Any
     if location.scheme == "nfs":
         nfs = {"server": location.host, "path": f"/{location.path}", "read_only": volume.read_only}
         return {"name": volume.name, "nfs": nfs}
-    options = [option.strip() for option in settings.gcs_mount_options.split(",") if option.strip()]
+    options = list(settings.mount_options)
     if volume.name == "agent":
         options = ["implicit-dirs", "file-mode=755"]
     if location.path:

@@ -59,7 +59,9 @@ class Jobs:
             tries += 1
             await asyncio.sleep(pause)
             if failure.code in AMBIGUOUS:
-                found = await self._executions.find(self.name(job_id), wanted, since=begun)
+                found = await self._executions.find(
+                    self.name(job_id), wanted, since=begun, total=max(ends - loop.time(), 0.5)
+                )
                 if found is not None:
                     return found
 

@@ -14,6 +14,8 @@ from control_plane.backends.gcp.volume_storage import Location
 LONGEST_RUN = 168 * 3600
 """Seconds: the longest task timeout of Cloud Run jobs."""
 
+_GCSFUSE = ("implicit-dirs", "dir-mode=777", "file-mode=777", "rename-dir-limit=200000", "metadata-cache-ttl-secs=0")
+
 InjectionSetting = Literal["auto", "startup_command", "image_layer", "volume", "none"]
 
 
@@ -134,9 +136,10 @@ class CloudRunSettings(BaseSettings):
     )
     gcs_mount_options: str = _variable(
         "SOCKERLESS_GCR_GCS_MOUNT_OPTIONS",
-        "implicit-dirs,dir-mode=777,file-mode=777,rename-dir-limit=200000,metadata-cache-ttl-secs=0",
-        "Options of bucket mounts, comma-separated, as gcsfuse names them. The default lets every user write, renames "
-        "directories, and sees other containers' changes at once.",
+        "",
+        f"Options of bucket mounts, comma-separated, as gcsfuse names them; empty: `{','.join(_GCSFUSE)}`, which lets "
+        "every user write, renames directories and shows other containers' changes at once (a local cloud's buckets "
+        "are directories and need none).",
     )
     volume_nfs: str = _variable("SOCKERLESS_VOLUME_NFS", "", "`nfs://server/export` that holds the volumes (`nfs`).")
     volume_nfs_path: str = _variable(
@@ -215,6 +218,13 @@ class CloudRunSettings(BaseSettings):
         if self.volume_storage == "nfs":
             return Location.parse(self.volume_nfs)
         return Location("gs", self.bucket_name, "")
+
+    @property
+    def mount_options(self) -> tuple[str, ...]:
+        """Options of bucket mounts."""
+        if self.gcs_mount_options:
+            return tuple(option.strip() for option in self.gcs_mount_options.split(",") if option.strip())
+        return () if self.endpoint_url or self.gcp_endpoint else _GCSFUSE
 
     @property
     def bucket_name(self) -> str:

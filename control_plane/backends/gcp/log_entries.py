@@ -135,7 +135,7 @@ def _message_bytes(fields: Any) -> bytes:
 
 
 def _plain(struct: Any) -> dict[str, Any]:
-    from google.protobuf import json_format  # type: ignore[import-untyped]
+    from google.protobuf import json_format
 
     return dict(json_format.MessageToDict(struct))
 

@@ -26,7 +26,10 @@ _TOTAL = 60.0
 
 
 class ObjectStorage:
-    """One bucket. The client is made on first use, in a thread."""
+    """One bucket. The client is made on first use, in a thread.
+
+    In Google's cloud the bucket is the operator's to make; a local cloud starts empty, there it is made on first use.
+    """
 
     def __init__(self, project: str, bucket: str, *, endpoint: str = "") -> None:
         self.bucket_name = bucket
@@ -50,27 +53,16 @@ class ObjectStorage:
                     from google.auth.credentials import AnonymousCredentials
 
                     anonymous: Any = AnonymousCredentials  # the SDK has no types
-                    self._client = client(
+                    made = client(
                         project=self._project,
                         credentials=anonymous(),
                         client_options={"api_endpoint": self._endpoint},
                     )
+                    _make(made.bucket(self.bucket_name))
+                    self._client = made
                 else:
                     self._client = client(project=self._project)
             return self._client.bucket(self.bucket_name)
-
-    async def ensure_bucket(self) -> None:
-        """Makes the bucket where there is none (a local cloud's; in the cloud it is the operator's). Repeatable."""
-
-        def create(bucket: Any) -> None:
-            if not bucket.exists(**ONCE):
-                bucket.create(**ONCE)
-
-        try:
-            await self.do("creating the bucket", create)
-        except CloudError as error:
-            if error.code != "ALREADY_EXISTS":
-                raise error.docker() from error
 
     async def do(self, doing: str, work: Callable[[Any], T], *, repeat: bool = True) -> T:
         """Runs `work(bucket)` in a thread. Raises CloudError. `repeat` says that `work` may run twice."""
@@ -84,6 +76,15 @@ class ObjectStorage:
         """Closes the HTTP sessions."""
         if self._client is not None:
             await asyncio.to_thread(self._client.close)
+
+
+def _make(bucket: Any) -> None:
+    from google.api_core.exceptions import Conflict
+
+    try:
+        bucket.create(**ONCE)
+    except Conflict:
+        return  # it is there
 
 
 class BucketBlobs:

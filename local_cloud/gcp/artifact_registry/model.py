@@ -26,7 +26,8 @@ CREATE TABLE IF NOT EXISTS registry_blobs(repository TEXT, digest TEXT, PRIMARY 
 CREATE INDEX IF NOT EXISTS registry_blobs_digest ON registry_blobs(digest);
 CREATE TABLE IF NOT EXISTS registry_manifests(repository TEXT, digest TEXT, media_type TEXT,
     PRIMARY KEY(repository, digest)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS registry_tags(repository TEXT, tag TEXT, digest TEXT, PRIMARY KEY(repository, tag)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS registry_tags(repository TEXT, tag TEXT, digest TEXT,
+    PRIMARY KEY(repository, tag)) WITHOUT ROWID;
 """
 
 

@@ -1,8 +1,10 @@
 """The part of the Logging query language that is served.
 
-AND, OR, NOT (or `-`), parentheses, juxtaposition as AND; `=` `!=` `<` `<=` `>` `>=` and `:` (has) on `timestamp`, `receiveTimestamp`,
-`severity`, `logName`, `insertId`, `textPayload`, `trace`, `spanId`, `resource.type`, `resource.labels.X`, `labels.X`, `jsonPayload.X…`;
-a parenthesised list of values joined by OR or AND. OR binds tighter than AND, as in the real language.
+AND, OR, NOT (or `-`), parentheses, juxtaposition as AND; `=` `!=` `<` `<=` `>` `>=` and `:` (has) on `timestamp`,
+`receiveTimestamp`, `severity`, `logName`, `insertId`, `textPayload`, `trace`, `spanId`, `resource.type`,
+`resource.labels.X`, `labels.X`,
+`jsonPayload.X…`; a parenthesised list of values joined by OR or AND. OR binds tighter than AND, as in the real
+language.
 Anything else is INVALID_ARGUMENT.
 """
 

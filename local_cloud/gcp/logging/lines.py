@@ -1,7 +1,8 @@
 """One line of a container's output as a log entry, as Cloud Run's logging agent makes it.
 
-Facts: cloud.google.com/run/docs/logging and logging/docs/structured-logging: a line that is a JSON object becomes `jsonPayload`, its
-special fields are moved to the entry, a lone `message` becomes `textPayload`; any other line is `textPayload`.
+Facts: cloud.google.com/run/docs/logging and logging/docs/structured-logging: a line that is a JSON object becomes
+`jsonPayload`, its special fields are moved to the entry, a lone `message` becomes `textPayload`; any other line is
+`textPayload`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from datetime import datetime
 from typing import Any
 
 PIECE = (256 << 10) - 4096
-"""Longest text of one entry (bytes): the entry limit of 256 KiB less its envelope. Longer lines become several entries."""
+"""Longest text of one entry (bytes): the entry limit of 256 KiB less its envelope.
+Longer lines become several entries."""
 _SEVERITIES = {
     "DEFAULT": 0, "DEBUG": 100, "INFO": 200, "NOTICE": 300, "WARNING": 400, "ERROR": 500, "CRITICAL": 600, "ALERT": 700,
     "EMERGENCY": 800, "WARN": 400, "FATAL": 600, "PANIC": 800, "TRACE": 100,

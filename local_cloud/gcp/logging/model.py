@@ -1,13 +1,17 @@
 """Cloud Logging's store: output files of executions, taken in as *chunks*, and entries written through the API.
 
-A chunk says that bytes `offset … offset+length` of a file were received at a moment. The lines stay in the file and become entries when
-somebody reads them, so taking in costs one read to find the last line's end, whatever the output's rate, and a chunk's row is the
-committed offset: after kill -9 nothing is lost or doubled. Entries of one chunk are a nanosecond apart, to keep their order.
+A chunk says that bytes `offset … offset+length` of a file were received at a moment. The lines stay in the file and
+become entries when somebody reads them, so taking in costs one read to find the last line's end, whatever the output's
+rate, and a chunk's
+row is the committed offset: after kill -9 nothing is lost or doubled. Entries of one chunk are a nanosecond apart, to
+keep their
+order.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import time
@@ -19,13 +23,16 @@ from typing import Any
 from local_cloud.gcp.logging.lines import PIECE, Entry, pieces, read_line
 from local_cloud.gcp.state import State
 
-_READ = 1 << 20
+_READ = 256 << 10
+"""Bytes taken in at a time: the bound of one turn of the event loop, and a chunk's size."""
+_DECODED = 4
+"""Chunks kept as entries: the pages of one reader mostly come from the same chunk."""
 _BUSY, _IDLE, _TAILED = 0.1, 1.0, 0.05
 """Seconds between looks at the files: after output was seen, at most while all are silent, and while somebody tails."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log_files(
-    id INTEGER PRIMARY KEY, execution TEXT NOT NULL, task INTEGER NOT NULL, stream TEXT NOT NULL, path TEXT UNIQUE NOT NULL,
-    taken INTEGER NOT NULL, last INTEGER NOT NULL, open INTEGER NOT NULL, created INTEGER NOT NULL);
+    id INTEGER PRIMARY KEY, execution TEXT NOT NULL, task INTEGER NOT NULL, stream TEXT NOT NULL, path TEXT UNIQUE NOT
+    NULL, taken INTEGER NOT NULL, last INTEGER NOT NULL, open INTEGER NOT NULL, created INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS log_files_open ON log_files(open) WHERE open;
 CREATE INDEX IF NOT EXISTS log_files_execution ON log_files(execution);
 CREATE TABLE IF NOT EXISTS log_chunks(
@@ -72,6 +79,7 @@ class Logs:
         self._changed = asyncio.Event()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._decoded: dict[int, list[Entry]] = {}
         state.define(_SCHEMA)
         self._forget(time.time_ns() - int(retention * 1e9))
 
@@ -90,6 +98,13 @@ class Logs:
                 now,
             )
         self._wake.set()
+
+    async def drain(self, paths: tuple[Path, Path]) -> None:
+        """Takes in most of an ended attempt's output piece by piece, so that `close` has little left to do at once."""
+        for path in paths:
+            row = self.state.one("SELECT id FROM log_files WHERE path = ? AND open", str(path))
+            while row is not None and self._take_in(row[0], str(path), final=False):
+                await asyncio.sleep(0)
 
     def close(self, paths: tuple[Path, Path]) -> None:
         """The attempt ended: takes in what is left, its last line too when it has no newline."""
@@ -120,14 +135,12 @@ class Logs:
                 self._wake.clear()
                 await self._wake.wait()
             found = await self.catch_up()
-            if self._tailers:
-                pause = _TAILED
-            else:
-                pause = _BUSY if found else min(pause * 2, _IDLE)
+            quiet = _BUSY if found else min(pause * 2, _IDLE)
+            pause = _TAILED if self._tailers else quiet
             await asyncio.sleep(pause)
 
     async def catch_up(self) -> bool:
-        """Takes in all output there is now, at most 1 MiB a turn of the event loop; whether there was any."""
+        """Takes in all output there is now, at most 256 KiB a turn of the event loop; whether there was any."""
         found = False
         for number, path in self._open_files():
             limit = _size(path)  # what comes later is the next round's: a firehose must not hold this one
@@ -190,7 +203,8 @@ class Logs:
         return LogFile(*row) if row else None
 
     def chunks(self, number: int, since: int, until: int, received: int, *, newest_first: bool) -> Iterator[Chunk]:
-        """A file's chunks that may hold entries of a time span; structured ones always may (their lines can carry other times)."""
+        """A file's chunks that may hold entries of a time span;
+        structured ones always may (their lines can carry other times)."""
         order = "DESC" if newest_first else "ASC"
         rows = self.state.all(
             "SELECT id, file, offset, length, lines, first, received, structured FROM log_chunks "
@@ -219,42 +233,15 @@ class Logs:
         )
         return (int(row[0]), int(row[1])) if row else (0, 0)
 
-    @staticmethod
-    def entries(file: LogFile, chunk: Chunk) -> list[Entry]:
+    def entries(self, file: LogFile, chunk: Chunk) -> list[Entry]:
         """The entries of a chunk, in the order of its lines."""
-        _, project, _, region, _, job, _, execution = file.execution.split("/")
-        resource = {"project_id": project, "location": region, "job_name": job}
-        log_name = f"projects/{project}/logs/run.googleapis.com%2F{file.stream}"
-        try:
-            with open(file.path, "rb") as source:
-                source.seek(chunk.offset)
-                data = source.read(chunk.length)
-        except FileNotFoundError:
-            return []
-        found: list[Entry] = []
-        at = chunk.offset
-        lines = data.split(b"\n")
-        for number, line in enumerate(lines):
-            if number == len(lines) - 1 and not line:
-                break  # what follows the last newline
-            for piece in pieces(line):
-                labels = {
-                    "run.googleapis.com/execution_name": execution,
-                    "run.googleapis.com/task_index": str(file.task),
-                }
-                entry = Entry(
-                    chunk.first + len(found),
-                    f"{file.id:08x}{at:012x}",
-                    log_name,
-                    "cloud_run_job",
-                    resource,
-                    labels,
-                    chunk.received,
-                )
-                found.append(read_line(entry, piece))
-                at += len(piece)
-            at += 1
-        return found
+        known = self._decoded.pop(chunk.id, None)
+        if known is None:
+            known = _decode(file, chunk)
+        self._decoded[chunk.id] = known
+        if len(self._decoded) > _DECODED:
+            self._decoded.pop(next(iter(self._decoded)))
+        return known
 
     # --- written entries
 
@@ -306,10 +293,8 @@ class Logs:
 
     async def news(self, timeout: float) -> None:
         """Returns when something was taken in or written, or after the time (seconds)."""
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), timeout)
-        except TimeoutError:
-            pass
 
     def _notify(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
@@ -325,6 +310,31 @@ class Logs:
             self.state.execute("DELETE FROM log_files WHERE id = ?", number)
             shutil.rmtree(Path(path).parent, ignore_errors=True)
         self.state.execute("DELETE FROM log_written WHERE timestamp < ?", before)
+
+
+def _decode(file: LogFile, chunk: Chunk) -> list[Entry]:
+    _, project, _, region, _, job, _, execution = file.execution.split("/")
+    resource = {"project_id": project, "location": region, "job_name": job}
+    labels = {"run.googleapis.com/execution_name": execution, "run.googleapis.com/task_index": str(file.task)}
+    log_name = f"projects/{project}/logs/run.googleapis.com%2F{file.stream}"
+    try:
+        with open(file.path, "rb") as source:
+            source.seek(chunk.offset)
+            data = source.read(chunk.length)
+    except FileNotFoundError:
+        return []
+    found: list[Entry] = []
+    at, lines = chunk.offset, data.split(b"\n")
+    if not lines[-1]:
+        lines.pop()  # what follows the last newline
+    for line in lines:
+        for piece in pieces(line):
+            identity, moment = f"{file.id:08x}{at:012x}", chunk.first + len(found)
+            entry = Entry(moment, identity, log_name, "cloud_run_job", resource, labels, chunk.received)
+            found.append(read_line(entry, piece))
+            at += len(piece)
+        at += 1
+    return found
 
 
 def _size(path: str) -> int:

@@ -7,6 +7,7 @@ import base64
 import binascii
 import heapq
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -96,7 +97,8 @@ def _merged(logs: Logs, query: Query, decode: Decode) -> Iterator[Entry]:
 
 
 def _of_file(logs: Logs, file: LogFile, since: int, until: int, query: Query) -> Iterator[Entry]:
-    """A file's entries in order of time. Structured lines may carry any time, so a file with such lines is sorted whole."""
+    """A file's entries in order of time.
+    Structured lines may carry any time, so a file with such lines is sorted whole."""
     chunks = list(logs.chunks(file.id, since, until, query.visible, newest_first=query.newest_first))
     if any(chunk.structured for chunk in chunks):
         entries = [entry for chunk in chunks for entry in logs.entries(file, chunk)]
@@ -104,4 +106,9 @@ def _of_file(logs: Logs, file: LogFile, since: int, until: int, query: Query) ->
         return
     for chunk in chunks:
         entries = logs.entries(file, chunk)
-        yield from reversed(entries) if query.newest_first else entries
+        if query.newest_first:
+            end = len(entries) if query.after is None else bisect_left(entries, query.after, key=_key)
+            yield from reversed(entries[:end])
+        else:
+            start = 0 if query.after is None else bisect_right(entries, query.after, key=_key)
+            yield from entries[start:]

@@ -26,6 +26,8 @@ from local_cloud.gcp.options import PROJECT_NUMBER, Options
 from local_cloud.gcp.quotas import Rate
 
 SERVICE = "google.logging.v2.LoggingServiceV2"
+_TO_DICT: Any = json_format.MessageToDict
+_PARSE: Any = json_format.ParseDict
 EntryMessage: Any = log_entry.LogEntry.pb()
 _ORDERS = {"": False, "timestamp": False, "timestamp asc": False, "timestamp desc": True}
 _LOG_NAME = re.compile(r"projects/[^/]+/logs/[A-Za-z0-9_.%~-]{1,511}")
@@ -209,7 +211,7 @@ def _decode(received: int, body: bytes) -> Entry:
         received=received,
         severity=message.severity,
         text=message.text_payload if kind == "text_payload" else None,
-        json=json_format.MessageToDict(message.json_payload) if kind == "json_payload" else None,
+        json=_TO_DICT(message.json_payload) if kind == "json_payload" else None,
         trace=message.trace,
         span_id=message.span_id,
         message=message,
@@ -248,5 +250,5 @@ def _message(entry: Entry) -> Message:
     for field in _EXTRA:
         if field in entry.extra:
             with contextlib.suppress(json_format.ParseError):
-                json_format.ParseDict(entry.extra[field], getattr(message, field), ignore_unknown_fields=True)
+                _PARSE(entry.extra[field], getattr(message, field), ignore_unknown_fields=True)
     return message

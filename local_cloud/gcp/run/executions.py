@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -133,10 +134,8 @@ class Executions:
 
     async def _delay(self, running: _Running) -> None:
         due = running.record.execution.create_time.ToNanoseconds() / 1e9 + self._options.start_delay
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(running.wake.wait(), max(due - time.time(), 0.0))
-        except TimeoutError:
-            pass
 
     async def _image(self, running: _Running) -> ImageContent | ServiceError:
         record = running.record
@@ -155,6 +154,7 @@ class Executions:
                 outcome = failed("CANCELLED", CANCELLED_TEXT)
             else:
                 outcome = await self._attempt(running, task, image)
+                await self._logs.drain(self._attempts.output(running.record.execution, task.task, task.attempt))
             self._settle(running, task, outcome)
 
     async def _attempt(self, running: _Running, task: TaskRecord, image: ImageContent) -> Outcome:
@@ -251,7 +251,8 @@ class Executions:
         return self._stop(parent, name, "cancel")
 
     def delete(self, parent: str, name: str, etag: str, *, dry: bool = False) -> Any:
-        """Executions.DeleteExecution: a running one is terminated first (ExecutionReason DELETED says the service does so)."""
+        """Executions.DeleteExecution:
+        a running one is terminated first (ExecutionReason DELETED says the service does so)."""
         record = self.get(name)
         outcomes.check_etag(record.execution, etag)
         if dry or record.execution.HasField("completion_time"):
@@ -265,7 +266,7 @@ class Executions:
         for record in self._records.executions_of(job):
             if record.execution.HasField("completion_time"):
                 self._records.delete_execution(record.execution.name)
-            elif not record.stopping == "delete":
+            elif record.stopping != "delete":
                 self._stop("/".join(job.split("/")[:4]), record.execution.name, "delete")
 
     def _stop(self, parent: str, name: str, reason: str) -> Any:

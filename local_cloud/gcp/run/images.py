@@ -57,7 +57,8 @@ class Images:
         self._ready: dict[str, ImageContent] = {}
 
     def check(self, reference: str, path: str) -> None:
-        """Raises ServiceError INVALID_ARGUMENT for a reference of the wrong form or another host, in the service's words."""
+        """Raises ServiceError INVALID_ARGUMENT for a reference of the wrong form or another host, in the service's
+        words."""
         match = _REFERENCE.fullmatch(reference)
         if match is None or match[1] not in self._hosts:
             invalid(

@@ -1,7 +1,7 @@
 """Labels, annotations and environment variables: what Cloud Run takes.
 
-Facts: the field comments of google.cloud.run.v2.Job (reserved namespaces), Google's label rules (63 characters, 64 labels),
-run/docs/configuring/jobs/environment-variables and run/docs/container-contract (reserved names).
+Facts: the field comments of google.cloud.run.v2.Job (reserved namespaces), Google's label rules (63 characters, 64
+labels), run/docs/configuring/jobs/environment-variables and run/docs/container-contract (reserved names).
 """
 
 from __future__ import annotations

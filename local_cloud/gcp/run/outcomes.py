@@ -1,4 +1,5 @@
-"""What start and end write into tasks and executions: times, counts, conditions, attempt results. Pure but for the clock."""
+"""What start and end write into tasks and executions: times, counts, conditions, attempt results.
+Pure but for the clock."""
 
 from __future__ import annotations
 

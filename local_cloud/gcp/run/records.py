@@ -16,16 +16,18 @@ TaskMessage: Any = run_v2.Task.pb()
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS run_jobs(
-    id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, parent TEXT NOT NULL, repository TEXT NOT NULL, digest TEXT NOT NULL,
-    operation TEXT NOT NULL, body BLOB NOT NULL);
+    id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, parent TEXT NOT NULL, repository TEXT NOT NULL, digest TEXT NOT
+    NULL, operation TEXT NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS run_executions(
-    id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, parent TEXT NOT NULL, job TEXT NOT NULL, running INTEGER NOT NULL,
-    operation TEXT NOT NULL, stopping TEXT NOT NULL, repository TEXT NOT NULL, digest TEXT NOT NULL, body BLOB NOT NULL);
+    id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, parent TEXT NOT NULL, job TEXT NOT NULL, running INTEGER NOT
+    NULL, operation TEXT NOT NULL, stopping TEXT NOT NULL, repository TEXT NOT NULL, digest TEXT NOT NULL, body BLOB
+    NOT
+    NULL);
 CREATE INDEX IF NOT EXISTS run_executions_job ON run_executions(job);
 CREATE INDEX IF NOT EXISTS run_executions_running ON run_executions(running) WHERE running;
 CREATE TABLE IF NOT EXISTS run_tasks(
-    id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, execution TEXT NOT NULL, number INTEGER NOT NULL, attempt INTEGER NOT NULL,
-    phase TEXT NOT NULL, body BLOB NOT NULL);
+    id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, execution TEXT NOT NULL, number INTEGER NOT NULL, attempt
+    INTEGER NOT NULL, phase TEXT NOT NULL, body BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS run_tasks_execution ON run_tasks(execution);
 """
 PENDING, STARTED, DONE = "pending", "started", "done"

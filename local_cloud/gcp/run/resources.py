@@ -1,7 +1,9 @@
 """CPU and memory as Cloud Run jobs sell them.
 
-Facts: cloud.google.com/run/docs/configuring/jobs/{cpu,memory-limits}: 1 to 8 vCPU (below 1 only with several containers);
-512 MiB (second generation) to 32 GiB; each CPU size has its memory range. The service's texts are those of public reports.
+Facts: cloud.google.com/run/docs/configuring/jobs/{cpu,memory-limits}: 1 to 8 vCPU (below 1 only with several
+containers); 512 MiB (second generation) to 32 GiB; each CPU size has its memory range. The service's texts are those
+of public
+reports.
 """
 
 from __future__ import annotations

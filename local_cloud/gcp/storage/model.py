@@ -1,12 +1,15 @@
-"""Buckets and objects. An object is a file under `<data>/storage/<bucket>/`, so that a gcs volume is a bind of that directory.
+"""Buckets and objects.
+An object is a file under `<data>/storage/<bucket>/`, so that a gcs volume is a bind of that directory.
 
-What a file cannot hold (generation, content type, metadata, checksums) is in the state file, and counts while the file is the one that
-was stored; a file that a container wrote or changed is an object too, with a generation made of its modification time.
+What a file cannot hold (generation, content type, metadata, checksums) is in the state file, and counts while the file
+is the one that was stored; a file that a container wrote or changed is an object too, with a generation made of its
+modification time.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -25,8 +28,9 @@ _MAX_PART = 255
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS storage_buckets(name TEXT PRIMARY KEY, created REAL NOT NULL, location TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS storage_objects(
-    bucket TEXT, name TEXT, generation INTEGER NOT NULL, modified INTEGER NOT NULL, size INTEGER NOT NULL, content_type TEXT NOT NULL,
-    md5 TEXT NOT NULL, crc32c TEXT NOT NULL, metadata TEXT NOT NULL, created REAL NOT NULL, PRIMARY KEY(bucket, name)) WITHOUT ROWID;
+    bucket TEXT, name TEXT, generation INTEGER NOT NULL, modified INTEGER NOT NULL, size INTEGER NOT NULL, content_type
+    TEXT NOT NULL, md5 TEXT NOT NULL, crc32c TEXT NOT NULL, metadata TEXT NOT NULL, created REAL NOT NULL, PRIMARY
+    KEY(bucket, name)) WITHOUT ROWID;
 """
 
 
@@ -118,7 +122,8 @@ class Buckets:
     # --- objects
 
     def path(self, bucket: str, name: str) -> Path:
-        """An object's file; raises ServiceError for a name that a file system cannot hold or that leads out of the bucket."""
+        """An object's file;
+        raises ServiceError for a name that a file system cannot hold or that leads out of the bucket."""
         self.bucket(bucket)
         parts = name.removesuffix("/").split("/")
         if not name or len(name.encode()) > _MAX_NAME or any(char in name for char in "\0\r\n"):
@@ -141,7 +146,8 @@ class Buckets:
         return found
 
     def put(self, part: Path, wanted: Stored, if_generation: int | None) -> Stored:
-        """Makes a finished file an object; raises ServiceError FAILED_PRECONDITION when its generation is not the one wanted (0: none)."""
+        """Makes a finished file an object;
+        raises ServiceError FAILED_PRECONDITION when its generation is not the one wanted (0: none)."""
         self.check_generation(wanted.bucket, wanted.name, if_generation)
         path = self.path(wanted.bucket, wanted.name)
         try:
@@ -188,10 +194,8 @@ class Buckets:
         self.check_generation(bucket, name, if_generation)
         path = self.path(bucket, name)
         if path.is_dir():
-            try:
+            with contextlib.suppress(OSError):  # objects below keep the directory; the placeholder object alone goes
                 path.rmdir()
-            except OSError:
-                pass  # objects below keep the directory; the placeholder object alone goes
         else:
             path.unlink(missing_ok=True)
             self._prune(path.parent, self._directory / bucket)
@@ -200,7 +204,8 @@ class Buckets:
     def list(
         self, bucket: str, prefix: str, delimiter: str, after: str, limit: int
     ) -> tuple[list[Stored], list[str], str]:
-        """Objects and common prefixes in order of name after a point, and where the next page begins (empty: at the end)."""
+        """Objects and common prefixes in order of name after a point, and where the next page begins (empty:
+        at the end)."""
         self.bucket(bucket)
         objects: list[Stored] = []
         prefixes: list[str] = []

@@ -19,12 +19,13 @@ WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE`)
 var dockerCaps = strings.Fields(`CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE
 SYS_CHROOT KILL AUDIT_WRITE`)
 
-const allCaps = ^uint64(0)
+// AllCaps is every capability that the agent has itself.
+const AllCaps = ^uint64(0)
 
 func capBit(name string) (uint64, error) {
 	short := strings.TrimPrefix(strings.ToUpper(name), "CAP_")
 	if short == "ALL" {
-		return allCaps, nil
+		return AllCaps, nil
 	}
 	for i, n := range capNames {
 		if n == short {
@@ -48,7 +49,7 @@ func CapSet(add, drop []string) (uint64, error) {
 			return 0, err
 		}
 		added |= bit
-		if bit != allCaps {
+		if bit != AllCaps {
 			named |= bit
 			if bit&boundingSet() == 0 {
 				return 0, &StartError{Code: CodeRefused, Bare: true,
@@ -64,10 +65,10 @@ func CapSet(add, drop []string) (uint64, error) {
 		dropped |= bit
 	}
 	switch {
-	case added == allCaps && dropped == allCaps, dropped == allCaps:
+	case added == AllCaps && dropped == AllCaps, dropped == AllCaps:
 		return named, nil
-	case added == allCaps:
-		return allCaps &^ dropped, nil
+	case added == AllCaps:
+		return AllCaps &^ dropped, nil
 	}
 	return (set | added) &^ dropped, nil
 }
@@ -76,13 +77,13 @@ func CapSet(add, drop []string) (uint64, error) {
 func boundingSet() uint64 {
 	status, err := os.ReadFile("/proc/thread-self/status")
 	if err != nil {
-		return allCaps // without /proc there is no telling; the kernel keeps what is missing out anyway
+		return AllCaps // without /proc there is no telling; the kernel keeps what is missing out anyway
 	}
 	_, rest, _ := strings.Cut(string(status), "\nCapBnd:\t")
 	line, _, _ := strings.Cut(rest, "\n")
 	set, err := strconv.ParseUint(line, 16, 64)
 	if err != nil {
-		return allCaps
+		return AllCaps
 	}
 	return set
 }

@@ -27,3 +27,18 @@ func CloseAll(files ...*os.File) {
 		}
 	}
 }
+
+// Input makes a process' stdin: a pipe and its writing end, or /dev/null when there is to be none.
+func Input(open bool) (in, feed *os.File, err error) {
+	if !open {
+		if in, err = os.Open("/dev/null"); err == nil {
+			return in, nil, nil
+		}
+		// An image without /dev/null: a pipe that is at its end does the same.
+		if in, feed, err = os.Pipe(); err == nil {
+			feed.Close()
+		}
+		return in, nil, err
+	}
+	return Pipe()
+}
