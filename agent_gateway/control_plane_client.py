@@ -58,16 +58,25 @@ class Grant:
     content_type: str
 
 
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """Whose link it is: container and tenant by the verified agent token, `boot` by the agent's hello."""
+
+    tenant: str
+    container: str
+    boot: str
+
+
 class ControlPlane(Protocol):
     """Calls raise Refused for an answer that is an error, with status 503 when there was none."""
 
     async def tickets(self, request: HijackRequest) -> Grant: ...
 
-    async def hello(self, container: str, message: Mapping[str, Any]) -> dict[str, Any]: ...
+    async def hello(self, agent: Linked, message: Mapping[str, Any]) -> dict[str, Any]: ...
 
-    async def event(self, container: str, event: Mapping[str, Any]) -> None: ...
+    async def event(self, agent: Linked, event: Mapping[str, Any]) -> None: ...
 
-    async def gone(self, container: str, boot: str) -> None: ...
+    async def gone(self, agent: Linked) -> None: ...
 
 
 class _Calls:
@@ -119,21 +128,23 @@ class _Calls:
         except (TypeError, KeyError):
             raise Refused(502, "the control plane's answer lacks a field") from None
 
-    async def hello(self, container: str, message: Mapping[str, Any]) -> dict[str, Any]:
+    async def hello(self, agent: Linked, message: Mapping[str, Any]) -> dict[str, Any]:
         """An agent's `hello`; the answer is the `welcome`'s action and spec."""
-        body = {**message, "gateway": self._gateway}
-        answer = await self._call(f"/links/{container}/hello", body, _HELLO_TIMEOUT_SECONDS)
+        body = {**message, "gateway": self._gateway, "tenant": agent.tenant}
+        answer = await self._call(f"/links/{agent.container}/hello", body, _HELLO_TIMEOUT_SECONDS)
         if not isinstance(answer, dict):
             raise Refused(502, "the control plane's answer is not an object")
         return answer
 
-    async def event(self, container: str, event: Mapping[str, Any]) -> None:
+    async def event(self, agent: Linked, event: Mapping[str, Any]) -> None:
         """One lifecycle event."""
-        await self._call(f"/links/{container}/events", event)
+        body = {**event, "boot": agent.boot, "tenant": agent.tenant}
+        await self._call(f"/links/{agent.container}/events", body)
 
-    async def gone(self, container: str, boot: str) -> None:
-        """No link for a while."""
-        await self._call(f"/links/{container}/gone", {"boot": boot, "gateway": self._gateway})
+    async def gone(self, agent: Linked) -> None:
+        """No link for a while, or the agent's farewell."""
+        body = {"boot": agent.boot, "gateway": self._gateway, "tenant": agent.tenant}
+        await self._call(f"/links/{agent.container}/gone", body)
 
 
 class HttpControlPlane(_Calls):

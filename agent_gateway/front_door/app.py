@@ -18,6 +18,10 @@ from agent_gateway.streams import Relay
 
 _HIJACK = re.compile(r"(?:/v\d+\.\d+)?/(?:containers/[^/]+/(attach)(/ws)?|exec/[^/]+/(start))")
 _BODY_LIMIT = 256 * 1024
+_GO_CLIENTS = (b"Docker-Client/", b"Go-http-client/", b"compose/")
+_HOLD_SECONDS = 0.03
+"""docker-py and dockerode drop payload that arrives with the head of the answer: they read the bare socket after their HTTP
+library has read ahead. moby is never so fast; for clients that are not known to be written in Go we are not either."""
 _DEFAULT_TYPE = "application/vnd.docker.raw-stream"
 
 
@@ -74,7 +78,7 @@ class FrontDoor:
             if websocket:
                 await _attach_websocket(connection, relay, grant)
             else:
-                await _raw(connection, relay, grant, upgrade=b"upgrade" in headers, is_exec=is_exec)
+                await _raw(connection, relay, grant, headers, is_exec=is_exec)
         except Refused as refused:
             await respond_message(send, refused.status, refused.message)
         except StreamError as error:
@@ -94,7 +98,7 @@ def _request(scope: Scope, headers: dict[bytes, bytes], body: Any) -> HijackRequ
     )
 
 
-async def _raw(connection: Any, relay: Relay, grant: Grant, *, upgrade: bool, is_exec: bool) -> None:
+async def _raw(connection: Any, relay: Relay, grant: Grant, headers: dict[bytes, bytes], *, is_exec: bool) -> None:
     stream = HijackedStream()
     await relay.join(stream, grant.stream_id, grant.ticket)
     last_words = b""
@@ -108,7 +112,9 @@ async def _raw(connection: Any, relay: Relay, grant: Grant, *, upgrade: bool, is
                 last_words = stdout_text(error.message, tty=grant.tty)
             elif error is not None and not stream.state.received:
                 raise error
-        connection.hijack(_head(grant, upgrade=upgrade), RawClient(stream, last_words))
+        hold = 0.0 if headers.get(b"user-agent", b"").startswith(_GO_CLIENTS) else _HOLD_SECONDS
+        client = RawClient(stream, last_words, hold_seconds=hold)
+        connection.hijack(_head(grant, upgrade=b"upgrade" in headers), client)
     except BaseException:
         stream.detach()
         raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable
 
 from agent_gateway.client_half import ClientHalf, StreamError
 from agent_gateway.protocol import Result
@@ -28,7 +27,6 @@ class HijackedStream(ClientHalf):
         self.error: StreamError | None = None
         self.finished = False
         """The agent will send nothing more."""
-        self.paused_source: Callable[[], None] | None = None
         self._early: list[bytes] = []
         self._early_size = 0
         self._client: RawClient | None = None
@@ -80,9 +78,10 @@ class HijackedStream(ClientHalf):
 class RawClient(asyncio.Protocol):
     """Docker's raw stream on the client's TCP or unix socket."""
 
-    def __init__(self, stream: HijackedStream, last_words: bytes = b"") -> None:
+    def __init__(self, stream: HijackedStream, last_words: bytes = b"", *, hold_seconds: float = 0.0) -> None:
         self._stream = stream
         self._last_words = last_words
+        self._hold_seconds = hold_seconds
         self._transport: asyncio.Transport | None = None
         self._fd = -1
         self._read_paused = False
@@ -94,9 +93,17 @@ class RawClient(asyncio.Protocol):
         transport.set_write_buffer_limits(_WRITE_HIGH, _WRITE_LOW)
         if transport.get_extra_info("ssl_object") is None:
             self._fd = transport.get_extra_info("socket").fileno()
-        if self._last_words:
-            transport.write(self._last_words)
-        self._stream.bind(self)
+        if self._hold_seconds:
+            asyncio.get_running_loop().call_later(self._hold_seconds, self._begin)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            if self._last_words:
+                transport.write(self._last_words)
+            self._stream.bind(self)
 
     def data_received(self, data: bytes) -> None:
         """Stdin."""

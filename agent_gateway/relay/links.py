@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agent_gateway.client_half import StreamError
+from agent_gateway.control_plane_client import Linked
 from agent_gateway.protocol import (
     CLOSE_GOING_AWAY,
+    CLOSE_OK,
     CLOSE_POLICY,
     EVENTS,
     ProtocolViolation,
@@ -73,7 +75,7 @@ class LinkSocket(Socket):
         if self._timer is not None:
             self._timer.cancel()
         if self.link is not None:
-            self.link.disconnected(self)
+            self.link.disconnected(self, farewell=code == CLOSE_OK)
 
     def send(self, message: Mapping[str, Any]) -> None:
         """One link message."""
@@ -135,8 +137,12 @@ class Link:
         self._report(self, hello)
         return renewed
 
-    def disconnected(self, socket: LinkSocket) -> None:
-        """The socket is gone; calls under way can't be answered any more."""
+    def agent(self, boot: str) -> Linked:
+        """The agent process of that boot, as the control plane is told of it."""
+        return Linked(self.tenant, self.container, boot)
+
+    def disconnected(self, socket: LinkSocket, *, farewell: bool) -> None:
+        """The socket is gone; calls under way can't be answered any more. With a farewell the agent has ended itself."""
         if self.socket is not socket:
             return
         self.socket = None
@@ -145,7 +151,7 @@ class Link:
         for call in calls.values():
             if not call.done():
                 call.set_exception(StreamError(503, f"the connection to the agent of {self.container} broke"))
-        socket._links.unlinked(self)
+        socket._links.unlinked(self, farewell)
 
     def received(self, socket: LinkSocket, message: dict[str, Any]) -> None:
         """A message after the hello."""
@@ -234,7 +240,7 @@ class Links:
         self,
         report: Callable[[Link, dict[str, Any]], None],
         arrived: Callable[[Link, bool], None],
-        unlinked: Callable[[Link], None],
+        unlinked: Callable[[Link, bool], None],
     ) -> None:
         self._report = report
         self._arrived = arrived

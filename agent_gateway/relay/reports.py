@@ -34,8 +34,8 @@ class Reports:
         if link.reporter is None:
             link.reporter = self._start(self._run(link))
 
-    def unlinked(self, link: Link, links: Links) -> None:
-        """The link broke: after a while without another the control plane hears of it."""
+    def unlinked(self, link: Link, links: Links, *, farewell: bool = False) -> None:
+        """The link broke: after a while without another the control plane hears of it; after a farewell at once."""
 
         def gone() -> None:
             link.gone_timer = None
@@ -43,7 +43,7 @@ class Reports:
 
         if link.gone_timer is not None:
             link.gone_timer.cancel()
-        link.gone_timer = asyncio.get_running_loop().call_later(GONE_SECONDS, gone)
+        link.gone_timer = asyncio.get_running_loop().call_later(0 if farewell else GONE_SECONDS, gone)
 
     async def close(self) -> None:
         """Gives up what is under way; agents keep what was not acknowledged."""
@@ -73,7 +73,7 @@ class Reports:
         delays = _delays()
         while link.hello is hello and link.socket is not None:
             try:
-                answer = await self._control_plane.hello(link.container, hello)
+                answer = await self._control_plane.hello(link.agent(link.boot), hello)
             except Refused as refused:
                 if refused.status not in _FINAL:
                     await asyncio.sleep(next(delays))
@@ -97,7 +97,7 @@ class Reports:
     async def _event(self, link: Link, boot: str, event: dict[str, Any]) -> None:
         for delay in _delays():
             try:
-                await self._control_plane.event(link.container, event)
+                await self._control_plane.event(link.agent(boot), event)
             except Refused as refused:
                 if refused.status not in _FINAL:
                     await asyncio.sleep(delay)
@@ -112,11 +112,13 @@ class Reports:
                 link.socket.send({"type": "ack", "seq": event["seq"]})
 
     async def _gone(self, link: Link, links: Links) -> None:
+        if link.reporter is not None:
+            await asyncio.wait([link.reporter])  # what it said before it went comes first
         for delay in _delays():
             if link.socket is not None:
                 return
             try:
-                await self._control_plane.gone(link.container, link.boot)
+                await self._control_plane.gone(link.agent(link.boot))
             except Refused as refused:
                 if refused.status not in _FINAL:
                     await asyncio.sleep(delay)

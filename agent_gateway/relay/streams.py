@@ -199,10 +199,10 @@ class Streams:
             elif renewed:
                 pair.fail(409, f"the agent of container {link.container} was restarted")
 
-    def _unlinked(self, link: Link) -> None:
+    def _unlinked(self, link: Link, farewell: bool) -> None:
         if self._draining:
             return
-        self._reports.unlinked(link, self.links)
+        self._reports.unlinked(link, self.links, farewell=farewell)
         if link.over:
             asyncio.get_running_loop().call_later(_EXITED_SECONDS, self._exited, link)
 

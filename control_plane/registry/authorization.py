@@ -143,7 +143,10 @@ class Authorizer:
         if "basic" in offered:
             username, password = self.credentials.username, self.credentials.password
             if not username or not password:
-                raise RegistryError("no basic auth credentials", status=401)
+                request = response.request
+                raise RegistryError(
+                    f'{request.method.capitalize()} "{request.url}": no basic auth credentials', status=401
+                )
             header = basic(username, password)
             known, self._header, self._expires = self._header, header, 0.0
             return known != header

@@ -127,8 +127,10 @@ class UpstreamRegistries:
             except ConnectionBrokenError as caught:
                 error = caught
             except RegistryError as caught:
-                if caught.code == "UNAUTHORIZED" or caught.status == 401:
+                if caught.code == "UNAUTHORIZED":
                     raise Unauthorized(f'Get "{endpoint.url}/v2/": {caught}') from caught
+                if caught.status == 401:
+                    raise Unauthorized(str(caught)) from caught
                 raise
         raise error or RegistryError(f"no endpoints found for {host}")
 
@@ -145,10 +147,9 @@ class UpstreamRegistries:
         ) as response:
             if response.status_code == 200:
                 return authorizer.identity_token or credentials.identity_token
-            if response.status_code == 401:
-                raise await failure(self._transport, response)
             raise RegistryError(
-                f"login attempt to {url} failed with status: {response.status_code} {response.reason_phrase}"
+                f"login attempt to {url} failed with status: {response.status_code} {response.reason_phrase}",
+                status=response.status_code,
             )
 
 

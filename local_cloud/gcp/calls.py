@@ -22,8 +22,7 @@ _KEYS = {"delay", "status", "probability", "lost_response"}
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to calls of a method:
-    a delay (seconds), then a refusal, or the answer lost after the work was done."""
+    """What happens to calls of a method: a delay (seconds), then a refusal, or the loss of the answer."""
 
     delay: float = 0.0
     status: str = ""

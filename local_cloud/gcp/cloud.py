@@ -1,8 +1,11 @@
 """Puts the Google stand-ins together: state, models, faces.
-Imported only when a local cloud starts, because of the SDKs below it."""
+
+Imported only when a local cloud starts, because of the SDKs below it.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,7 +50,8 @@ class GoogleCloud:
         http_port: int,
         calls: Calls,
     ) -> None:
-        self._project, self._options, self._calls = project, options, calls
+        self._project, self._options, self._calls, self._layers = project, options, calls, layers
+        self._tidying: asyncio.Task[None] | None = None
         self._state = State(data_dir / "cloud.sqlite")
         self._operations = operations.Operations(self._state)
         self._registry = Registry(self._state, data_dir / "registry")
@@ -91,9 +95,15 @@ class GoogleCloud:
         await self._executions.resume()
         self._jobs.resume()
         self._logs.start()
+        linked = self._registry.collect()
+        if not self._records.running_executions():
+            self._tidying = asyncio.get_running_loop().create_task(self._layers.remove_unused(linked))
 
     async def detach(self) -> None:
         """Stops working; executions go on."""
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await asyncio.gather(self._tidying, return_exceptions=True)
         await self._jobs.detach()
         await self._executions.detach()
         await self._logs.stop()

@@ -45,5 +45,6 @@ def taken(name: str, port: int, path: Path) -> str:
     """What to tell when a port cannot be had."""
     return (
         f"port {port} on 127.0.0.1, which the local cloud's {name} had before, is used by another process. "
-        f"End that process, or remove {path} to choose new ports (images already named by the old one must be pushed again)."
+        f"End that process, or remove {path} to choose new ports "
+        "(images already named by the old one must be pushed again)."
     )

@@ -7,12 +7,15 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_gateway.agent import binary
+from tests.contract.agent_peer import AgentPeer
 
 BUSYBOX = shutil.which("busybox") or ""
 _AGENT = Path(binary.__file__).parent
@@ -31,7 +34,7 @@ if [ -d "$ROOT/dev" ]; then
   ln -s pts/ptmx "$ROOT/dev/ptmx"
   mount -t tmpfs shm "$ROOT/dev/shm"
 fi
-exec env -i SOCKERLESS_CALLBACK_URL="$URL" SOCKERLESS_CONTAINER_ID=c0ffee SOCKERLESS_AGENT_TOKEN=secret \
+exec env -i PATH="$PATH" SOCKERLESS_CALLBACK_URL="$URL" SOCKERLESS_CONTAINER_ID=c0ffee SOCKERLESS_AGENT_TOKEN=secret \
   SOCKERLESS_CONNECT_TIMEOUT="$TIMEOUT" chroot "$ROOT" /agent
 """
 
@@ -117,3 +120,17 @@ class AgentContainer:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
+
+
+@asynccontextmanager
+async def agent(tmp_path: Path, *, scratch: str = "", timeout: float = 30) -> AsyncIterator[tuple[AgentPeer, AgentContainer]]:
+    """A peer, and an agent that has said hello to it."""
+    needs_namespaces()
+    root = scratch_root(tmp_path / "root", scratch) if scratch else busybox_root(tmp_path / "root")
+    async with AgentPeer() as peer:
+        container = AgentContainer(root, peer.url, timeout)
+        try:
+            await peer.hello()
+            yield peer, container
+        finally:
+            container.end()

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from agent_gateway.asgi import Message, Receive, Scope, Send, respond, respond_message
-from agent_gateway.control_plane_client import Grant, HijackRequest, Refused
+from agent_gateway.control_plane_client import Grant, HijackRequest, Linked, Refused
 from agent_gateway.protocol import Error, Exit, Result, parse_from_relay, serialise
 from agent_gateway.server import Gateway, GatewaySettings
 from agent_gateway.stream_dial import WebsocketCarrier
@@ -104,7 +104,12 @@ class FakeAgent:
 
     async def serve(self, stream: str, kind: str, params: dict[str, Any]) -> None:
         half = self.streams[stream]
-        await WebsocketCarrier(half, f"{self.url}/agent/streams/{stream}", self.token).dial()
+        for attempt in range(20):
+            try:
+                await WebsocketCarrier(half, f"{self.url}/agent/streams/{stream}", self.token).dial()
+                break
+            except StreamError:
+                await asyncio.sleep(0.01 * attempt)
         await self.handler(half, kind, params)
 
     async def close(self) -> None:
@@ -142,18 +147,18 @@ class FakeControlPlane:
         ticket = mint_ticket(KEY, TENANT, self.container, self.kind, stream, self.params)
         return Grant(stream, ticket, self.relay_url, self.container, self.tty, RAW if self.tty else MULTIPLEXED)
 
-    async def hello(self, container: str, message: Mapping[str, Any]) -> dict[str, Any]:
+    async def hello(self, agent: Linked, message: Mapping[str, Any]) -> dict[str, Any]:
         self.hellos.append(dict(message))
         return self.welcome
 
-    async def event(self, container: str, event: Mapping[str, Any]) -> None:
+    async def event(self, agent: Linked, event: Mapping[str, Any]) -> None:
         if self.failures:
             self.failures -= 1
             raise Refused(503, "not now")
         self.events.append(dict(event))
 
-    async def gone(self, container: str, boot: str) -> None:
-        self.gones.append(container)
+    async def gone(self, agent: Linked) -> None:
+        self.gones.append(agent.container)
 
 
 async def docker_api(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""A local cloud for a test: a runtime that starts plain processes, the official SDK clients, and an image pushed over HTTP."""
+"""A local cloud for a test: a runtime of plain processes, the official SDK clients, images pushed over HTTP."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,10 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 class ProcessRuntime:
-    """The runtime's API over plain processes of this machine: no image, no namespaces; it outlives a LocalCloud as the real one does."""
+    """The runtime's API over plain processes of this machine: no image, no namespaces.
+
+    Like the real one it outlives a LocalCloud.
+    """
 
     def __init__(self) -> None:
         self.specs: dict[str, RunSpec] = {}
@@ -86,6 +89,9 @@ class NoLayers:
     async def unpack(self, digest: str, blob: Path, media_type: str) -> Path:
         return blob.parent
 
+    async def remove_unused(self, keep: set[str]) -> None:
+        pass
+
 
 class Sdk:
     """The official async clients over one insecure channel."""
@@ -98,14 +104,24 @@ class Sdk:
 
     async def create(self, job_id: str, job: run_v2.Job) -> run_v2.Job:
         operation = await self.jobs.create_job(parent=PARENT, job=job, job_id=job_id)
-        return await operation.result()
+        made: run_v2.Job = await operation.result()
+        return made
 
     async def run(self, job_id: str, **overrides: Any) -> run_v2.Execution:
         request = run_v2.RunJobRequest(name=f"{PARENT}/jobs/{job_id}")
         if overrides:
             request.overrides = run_v2.RunJobRequest.Overrides(**overrides)
         operation = await self.jobs.run_job(request)
-        return operation.metadata
+        execution: run_v2.Execution = operation.metadata
+        return execution
+
+    @staticmethod
+    async def until(true: Callable[[], object], limit: float = 20.0) -> None:
+        """Waits for a condition."""
+        deadline = time.monotonic() + limit
+        while not true():
+            assert time.monotonic() < deadline, "it does not come true"
+            await asyncio.sleep(0.01)
 
     async def ended(self, name: str, limit: float = 20.0) -> run_v2.Execution:
         deadline = time.monotonic() + limit
@@ -137,7 +153,7 @@ async def local_cloud(data: Path, runtime: Any = None, **options: Any) -> AsyncI
     try:
         yield cloud, sdk
     finally:
-        await sdk.channel.close()
+        await sdk.channel.close(None)
         await cloud.stop()
         if own is not None:
             await own.end()

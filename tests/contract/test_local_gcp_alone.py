@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from local_cloud.runtime.api import Runtime, RuntimeRefused
-from tests.contract.local_gcp_fixtures import Sdk, job, push
+from tests.contract.local_gcp_fixtures import PARENT, Sdk, job, push
 from tests.contract.test_local_gcp_logging import texts
 from tests.images import busybox_layer
 
@@ -87,7 +88,7 @@ async def test_an_image_runs_in_its_own_file_system(data: Path) -> None:
             ended = await sdk.ended((await sdk.run("tool")).name)
             assert (await sdk.task(ended.name)).last_attempt_result.exit_code == 3
             assert await texts(sdk, "") == ["hello from the image", "1000", "/tmp"]
-            await sdk.channel.close()
+            await sdk.channel.close(None)
     finally:
         await end(data)
 
@@ -103,9 +104,11 @@ async def test_kill_9_loses_neither_the_execution_nor_its_exit_code_nor_a_line(d
             image = await push(url, layers=[busybox_layer()])
             await sdk.create("tool", job(image, "/bin/sh", "-c", script, container=container, task=task))
             running, ending = (await sdk.run("tool")).name, (await sdk.run("tool")).name
-            while len(await texts(sdk, "", page_size=1000)) < 4000:
+            for _ in range(1000):
+                if len(await texts(sdk, "", page_size=1000)) == 4000:
+                    break
                 await asyncio.sleep(0.01)
-            await sdk.channel.close()
+            await sdk.channel.close(None)
             os.kill(server.pid, signal.SIGKILL)
             server.wait()
         (gate / "open").touch()
@@ -117,12 +120,38 @@ async def test_kill_9_loses_neither_the_execution_nor_its_exit_code_nor_a_line(d
                 assert (await sdk.task(name)).last_attempt_result.exit_code == 42
                 only = f'labels."run.googleapis.com/execution_name"="{name.rpartition("/")[2]}"'
                 assert list(map(int, await texts(sdk, only, page_size=1000))) == list(range(1, 4001))
-            await sdk.channel.close()
+            await sdk.channel.close(None)
+    finally:
+        await end(data)
+
+
+async def test_blobs_and_layers_of_deleted_images_go_at_the_next_start(data: Path) -> None:
+    try:
+        with process(data) as (_, sdk, url):
+            for name in ("kept", "gone"):
+                content = layer_with(name, b"x" * 1000)
+                await sdk.create(
+                    name, job(await push(url, f"local/apps/{name}:latest", layers=[busybox_layer(), content]))
+                )
+            async with httpx.AsyncClient(base_url=url) as client:
+                digest = (await client.head("/v2/local/apps/gone/manifests/latest")).headers["docker-content-digest"]
+                assert (await client.delete(f"/v2/local/apps/gone/manifests/{digest}")).status_code == 202
+            await sdk.channel.close(None)
+        blobs = [path for path in (data / "registry/blobs").rglob("*") if path.is_file()]
+        with process(data) as (_, sdk, url):
+            await sdk.jobs.get_job(name=f"{PARENT}/jobs/kept")
+            left = [path for path in (data / "registry/blobs").rglob("*") if path.is_file()]
+            assert len(blobs) - len(left) == 2  # its config and its own layer
+            image = f"{url.removeprefix('http://')}/local/apps/kept:latest"
+            await sdk.create("again", job(image, "/bin/true"))
+            assert (await sdk.ended((await sdk.run("again")).name)).succeeded_count == 1
+            await sdk.channel.close(None)
     finally:
         await end(data)
 
 
 def test_importing_the_server_loads_no_sdk() -> None:
-    script = "import sys, local_cloud.server; print([name for name in sys.modules if name.startswith(('google.cloud.', 'google.api', 'google.protobuf', 'grpc'))])"
+    loaded = "[n for n in sys.modules if n.startswith(('google.cloud.', 'google.api', 'google.protobuf', 'grpc'))]"
+    script = f"import sys, local_cloud.server; print({loaded})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -21,7 +21,7 @@ from local_cloud.gcp.quotas import Quotas
 from local_cloud.server import LocalCloud
 from tests.contract.local_gcp_fixtures import ProcessRuntime, Sdk, job, local_cloud, push
 
-NAMES = '(logName="projects/local/logs/run.googleapis.com%2Fstdout" OR logName="projects/local/logs/run.googleapis.com%2Fstderr")'
+NAMES = " OR ".join(f'logName="projects/local/logs/run.googleapis.com%2F{stream}"' for stream in ("stdout", "stderr"))
 
 
 def logging_client(sdk: Sdk) -> LoggingServiceV2AsyncClient:
@@ -50,7 +50,7 @@ async def test_output_becomes_entries_as_cloud_run_makes_them(tmp_path: Path) ->
         execution = await run(cloud, sdk, "echo one; echo two; echo oops >&2; printf last")
         by_execution = f'labels."run.googleapis.com/execution_name"="{execution}"'
         found = await entries(
-            sdk, f'resource.type="cloud_run_job" resource.labels.job_name="tool" {by_execution} {NAMES}'
+            sdk, f'resource.type="cloud_run_job" resource.labels.job_name="tool" {by_execution} ({NAMES})'
         )
         by_stream = {"stdout": [], "stderr": []}  # type: dict[str, list[str]]
         for entry in found:
@@ -148,7 +148,7 @@ async def test_the_cursor_of_a_poller_sees_each_entry_once(tmp_path: Path) -> No
             ended = ended or bool((await sdk.executions.get_execution(name=execution)).completion_time)
             for entry in await entries(sdk, f'timestamp>="{since}"', page_size=1000):
                 seen[entry.insert_id] = entry.text_payload
-                since = entry.timestamp.rfc3339()  # type: ignore[attr-defined]
+                since = entry.timestamp.rfc3339()
             if ended:
                 break
         assert sorted(map(int, seen.values())) == list(range(1, 201))
@@ -227,7 +227,7 @@ async def test_written_entries_are_listed_with_the_rest(tmp_path: Path) -> None:
         big = WriteLogEntriesRequest(
             log_name=request.log_name, resource=request.resource, entries=[LogEntry(text_payload="x" * (256 << 10))]
         )
-        with pytest.raises(exceptions.InvalidArgument, match="exceeds maximum size of 256.0K"):
+        with pytest.raises(exceptions.InvalidArgument, match=r"exceeds maximum size of 256\.0K"):
             await client.write_log_entries(big)
         logs = [name async for name in await client.list_logs(parent="projects/local")]
         assert "projects/local/logs/mine" in logs
@@ -270,7 +270,9 @@ async def test_entries_survive_a_restart_and_what_was_written_meanwhile_is_found
     async with local_cloud(tmp_path / "data", runtime) as (cloud, sdk):
         await sdk.create("tool", job(await push(cloud.http_url), "sh", "-c", f"echo start; {waits}"))
         execution = (await sdk.run("tool")).name
-        while await texts(sdk, "") != ["start"]:
+        for _ in range(1000):
+            if await texts(sdk, "") == ["start"]:
+                break
             await asyncio.sleep(0.01)
     gates[0].touch()
     await asyncio.sleep(0.1)

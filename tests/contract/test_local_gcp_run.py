@@ -11,7 +11,6 @@ import pytest
 from google.api_core import exceptions
 from google.cloud import run_v2
 from google.longrunning import operations_pb2
-from google.protobuf import duration_pb2
 
 from local_cloud.gcp.quotas import Quotas
 from tests.contract.local_gcp_fixtures import PARENT, ProcessRuntime, Sdk, job, local_cloud, push
@@ -22,7 +21,8 @@ Override = run_v2.RunJobRequest.Overrides.ContainerOverride
 
 
 def condition(resource: Any, kind: str) -> run_v2.Condition:
-    return next(found for found in resource.conditions if found.type_ == kind)
+    found: run_v2.Condition = next(found for found in resource.conditions if found.type_ == kind)
+    return found
 
 
 async def test_a_job_gets_the_services_defaults(tmp_path: Path) -> None:
@@ -104,9 +104,7 @@ async def test_overrides_replace_args_and_merge_env(tmp_path: Path) -> None:
         env = [{"name": "KEPT", "value": "1"}, {"name": "CHANGED", "value": "old"}]
         await sdk.create("tool", job(image, "echo", container={"args": ["a"], "env": env}))
         change = Override(args=["b", "c"], env=[{"name": "CHANGED", "value": "new"}])
-        execution = await sdk.run(
-            "tool", container_overrides=[change], task_count=2, timeout=duration_pb2.Duration(seconds=30)
-        )
+        execution = await sdk.run("tool", container_overrides=[change], task_count=2, timeout={"seconds": 30})
         ended = await sdk.ended(execution.name)
         assert (ended.task_count, ended.succeeded_count) == (2, 2)
         assert ended.template.timeout.total_seconds() == 30
@@ -150,8 +148,7 @@ async def test_cancel_lets_a_trap_finish(tmp_path: Path) -> None:
         await sdk.create("tool", job(await push(cloud.http_url), "sh", "-c", script))
         run = await sdk.jobs.run_job(name=f"{PARENT}/jobs/tool")
         name = run.metadata.name
-        while not ready.exists():
-            await asyncio.sleep(0.01)
+        await sdk.until(lambda: ready.exists())
         await sdk.executions.cancel_execution(name=name)
         ended = await sdk.ended(name)
         assert (ended.cancelled_count, ended.failed_count) == (1, 0)
@@ -169,8 +166,7 @@ async def test_deleting_a_job_ends_and_deletes_its_executions(tmp_path: Path) ->
     async with local_cloud(tmp_path, runtime) as (cloud, sdk):
         await sdk.create("tool", job(await push(cloud.http_url), "sleep", "60"))
         name = (await sdk.run("tool")).name
-        while not runtime.specs:
-            await asyncio.sleep(0.01)
+        await sdk.until(lambda: runtime.specs)
         await (await sdk.jobs.delete_job(name=f"{PARENT}/jobs/tool")).result()
         with pytest.raises(exceptions.NotFound, match="'tool' of kind 'JOB' in region 'us-central1'"):
             await sdk.jobs.get_job(name=f"{PARENT}/jobs/tool")
@@ -182,8 +178,7 @@ async def test_deleting_a_job_ends_and_deletes_its_executions(tmp_path: Path) ->
             await asyncio.sleep(0.01)
         else:
             pytest.fail("the execution outlives its job")
-        while not runtime.removed:
-            await asyncio.sleep(0.01)
+        await sdk.until(lambda: runtime.removed)
 
 
 async def test_an_unknown_image_fails_the_operation_and_the_job(tmp_path: Path) -> None:
@@ -274,8 +269,7 @@ async def test_volumes_reach_the_container(tmp_path: Path) -> None:
         assert found["/bucket"] == (tmp_path / "data/storage/shared/a/b", True)
         assert found["/disk"] == (export, False)
         assert (export / "y").exists()
-        while not runtime.removed:
-            await asyncio.sleep(0.01)
+        await sdk.until(lambda: runtime.removed)
         await asyncio.sleep(0.05)
         assert not found["/scratch"][0].exists()
 
@@ -411,8 +405,7 @@ async def test_jobs_executions_and_operations_survive_a_restart(tmp_path: Path) 
         )
         operation = await sdk.jobs.run_job(name=f"{PARENT}/jobs/tool")
         ending = await sdk.run("tool")
-        while len(runtime.specs) < 2:
-            await asyncio.sleep(0.01)
+        await sdk.until(lambda: len(runtime.specs) == 2)
     for id in runtime.specs:
         if id.startswith(ending.name.rpartition("/")[2]):
             await runtime.kill(id, 9)  # ends while nobody watches
@@ -434,8 +427,7 @@ async def test_a_container_lost_with_its_runtime_fails_and_is_not_run_again(tmp_
     async with local_cloud(tmp_path, runtime) as (cloud, sdk):
         await sdk.create("tool", job(await push(cloud.http_url), "sleep", "60"))
         name = (await sdk.run("tool")).name
-        while not runtime.specs:
-            await asyncio.sleep(0.01)
+        await sdk.until(lambda: runtime.specs)
     await runtime.end()
     after = ProcessRuntime()
     async with local_cloud(tmp_path, after) as (_, sdk):

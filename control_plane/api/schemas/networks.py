@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from control_plane.api.schemas.container import EndpointSettings
@@ -17,15 +19,16 @@ class IPAMConfig(WireType):
     AuxiliaryAddresses: dict[str, str] = Field(default_factory=dict)
 
 
-class IPAM(WireType):
+class Addressing(WireType):
     """IP address management of a network."""
 
     Driver: str = ""
     Options: dict[str, str] = Field(default_factory=dict)
-    Config: list[IPAMConfig] = Field(default_factory=list)
+    # Not assigned: a class attribute `Config` has a meaning of its own to pydantic.
+    Config: Annotated[list[IPAMConfig], Field(default_factory=list)]
 
 
-class ConfigReference(WireType):
+class BorrowedConfig(WireType):
     """The network that lends its configuration."""
 
     Network: str = ""
@@ -39,12 +42,12 @@ class NetworkCreate(WireType):
     Scope: str = ""
     EnableIPv4: bool | None = None
     EnableIPv6: bool | None = None
-    IPAM: IPAM | None = None
+    IPAM: Addressing | None = None
     Internal: bool = False
     Attachable: bool = False
     Ingress: bool = False
     ConfigOnly: bool = False
-    ConfigFrom: ConfigReference | None = None
+    ConfigFrom: BorrowedConfig | None = None
     Options: dict[str, str] = Field(default_factory=dict)
     Labels: dict[str, str] = Field(default_factory=dict)
 

@@ -91,8 +91,7 @@ class BlobFiles:
                 upload.size += len(chunk)
 
     def finish(self, name: str, digest: str) -> None:
-        """Makes an upload a blob;
-        raises RegistryError DIGEST_INVALID and drops it when its content has another digest."""
+        """Makes an upload a blob; with another digest it is dropped, raising RegistryError DIGEST_INVALID."""
         check_digest(digest)
         upload = self._upload(name)
         if f"sha256:{upload.hasher.hexdigest()}" != digest:

@@ -141,9 +141,24 @@ class Registry:
         )
         return [row[0] for row in rows]
 
-    def layer_digests(self) -> set[str]:
-        """Digests of every blob that some repository still links."""
-        return {row[0] for row in self._state.all("SELECT DISTINCT digest FROM registry_blobs")}
+    def collect(self) -> set[str]:
+        """Unlinks blobs that no manifest of their repository names any more; returns the digests still linked.
+
+        Only at start, when nobody is between pushing a blob and its manifest.
+        """
+        named: dict[str, set[str]] = {}
+        for repository, digest in self._state.all("SELECT repository, digest FROM registry_manifests"):
+            document = json.loads(self.files.path(digest).read_bytes())
+            wanted = named.setdefault(repository, set())
+            wanted.update(item["digest"] for item in [*(document.get("layers") or []), document.get("config")] if item)
+        kept = set()
+        for repository, digest in self._state.all("SELECT repository, digest FROM registry_blobs"):
+            if digest in named.get(repository, ()):
+                kept.add(digest)
+                continue
+            self._state.execute("DELETE FROM registry_blobs WHERE repository = ? AND digest = ?", repository, digest)
+            self._sweep(digest)
+        return kept
 
     def _has_blob(self, repository: str, digest: str) -> bool:
         row = self._state.one("SELECT 1 FROM registry_blobs WHERE repository = ? AND digest = ?", repository, digest)

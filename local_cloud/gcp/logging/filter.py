@@ -2,10 +2,8 @@
 
 AND, OR, NOT (or `-`), parentheses, juxtaposition as AND; `=` `!=` `<` `<=` `>` `>=` and `:` (has) on `timestamp`,
 `receiveTimestamp`, `severity`, `logName`, `insertId`, `textPayload`, `trace`, `spanId`, `resource.type`,
-`resource.labels.X`, `labels.X`,
-`jsonPayload.X…`; a parenthesised list of values joined by OR or AND. OR binds tighter than AND, as in the real
-language.
-Anything else is INVALID_ARGUMENT.
+`resource.labels.X`, `labels.X` and `jsonPayload.X…`; a parenthesised list of values joined by OR or AND.
+OR binds tighter than AND, as in the real language. Anything else is INVALID_ARGUMENT.
 """
 
 from __future__ import annotations

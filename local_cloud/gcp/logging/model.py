@@ -2,10 +2,8 @@
 
 A chunk says that bytes `offset … offset+length` of a file were received at a moment. The lines stay in the file and
 become entries when somebody reads them, so taking in costs one read to find the last line's end, whatever the output's
-rate, and a chunk's
-row is the committed offset: after kill -9 nothing is lost or doubled. Entries of one chunk are a nanosecond apart, to
-keep their
-order.
+rate, and a chunk's row is the committed offset: after kill -9 nothing is lost or doubled. Entries of one chunk are a
+nanosecond apart, to keep their order.
 """
 
 from __future__ import annotations
@@ -90,7 +88,8 @@ class Logs:
         now = time.time_ns()
         for stream, path in (("stdout", stdout), ("stderr", stderr)):
             self.state.execute(
-                "INSERT OR IGNORE INTO log_files(execution, task, stream, path, taken, last, open, created) VALUES (?,?,?,?,0,0,1,?)",
+                "INSERT OR IGNORE INTO log_files(execution, task, stream, path, taken, last, open, created) "
+                "VALUES (?, ?, ?, ?, 0, 0, 1, ?)",
                 execution,
                 task,
                 stream,
@@ -103,7 +102,9 @@ class Logs:
         """Takes in most of an ended attempt's output piece by piece, so that `close` has little left to do at once."""
         for path in paths:
             row = self.state.one("SELECT id FROM log_files WHERE path = ? AND open", str(path))
-            while row is not None and self._take_in(row[0], str(path), final=False):
+            more = row is not None
+            while more and row is not None:
+                more = self._take_in(row[0], str(path), final=False)
                 await asyncio.sleep(0)
 
     def close(self, paths: tuple[Path, Path]) -> None:
@@ -174,7 +175,8 @@ class Logs:
         structured = data[:1] == b"{" or b"\n{" in data
         with self.state.transaction():
             self.state.execute(
-                "INSERT INTO log_chunks(file, offset, length, lines, first, received, structured) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO log_chunks(file, offset, length, lines, first, received, structured) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 number,
                 offset,
                 len(data),
@@ -203,12 +205,15 @@ class Logs:
         return LogFile(*row) if row else None
 
     def chunks(self, number: int, since: int, until: int, received: int, *, newest_first: bool) -> Iterator[Chunk]:
-        """A file's chunks that may hold entries of a time span;
-        structured ones always may (their lines can carry other times)."""
+        """A file's chunks that may hold entries of a time span.
+
+        Structured ones always may: their lines can carry other times.
+        """
         order = "DESC" if newest_first else "ASC"
         rows = self.state.all(
-            "SELECT id, file, offset, length, lines, first, received, structured FROM log_chunks "
-            f"WHERE file = ? AND received <= ? AND (structured OR (first + lines >= ? AND first <= ?)) ORDER BY id {order}",
+            "SELECT id, file, offset, length, lines, first, received, structured "  # noqa: S608 - the order is one of two
+            "FROM log_chunks WHERE file = ? AND received <= ? AND (structured OR (first + lines >= ? AND first <= ?)) "
+            f"ORDER BY id {order}",
             number,
             received,
             since,
@@ -249,7 +254,8 @@ class Logs:
         """Keeps written entries (log name, time, insert id, received, body); one written twice is kept once."""
         with self.state.transaction():
             self.state.executemany(
-                "INSERT OR IGNORE INTO log_written(log_name, timestamp, insert_id, received, body) VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO log_written(log_name, timestamp, insert_id, received, body) "
+                "VALUES (?, ?, ?, ?, ?)",
                 rows,
             )
         self._notify()
@@ -258,7 +264,7 @@ class Logs:
         """Written entries of a time span: (received, body)."""
         order = "DESC" if newest_first else "ASC"
         return self.state.all(
-            "SELECT received, body FROM log_written WHERE timestamp >= ? AND timestamp <= ? AND received <= ? "
+            "SELECT received, body FROM log_written WHERE timestamp >= ? AND timestamp <= ? AND received <= ? "  # noqa: S608
             f"ORDER BY timestamp {order}, insert_id {order}",
             since,
             min(until, (1 << 63) - 1),

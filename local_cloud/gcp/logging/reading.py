@@ -98,7 +98,9 @@ def _merged(logs: Logs, query: Query, decode: Decode) -> Iterator[Entry]:
 
 def _of_file(logs: Logs, file: LogFile, since: int, until: int, query: Query) -> Iterator[Entry]:
     """A file's entries in order of time.
-    Structured lines may carry any time, so a file with such lines is sorted whole."""
+
+    Structured lines may carry any time, so a file with such lines is sorted whole.
+    """
     chunks = list(logs.chunks(file.id, since, until, query.visible, newest_first=query.newest_first))
     if any(chunk.structured for chunk in chunks):
         entries = [entry for chunk in chunks for entry in logs.entries(file, chunk)]

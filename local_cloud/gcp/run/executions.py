@@ -20,6 +20,7 @@ from local_cloud.gcp.run.images import ImageContent, Images
 from local_cloud.gcp.run.records import ExecutionRecord, JobRecord, Records, TaskRecord
 
 _log = logging.getLogger(__name__)
+_RETRY_FIRST, _RETRY_LAST = 1.0, 30.0
 
 
 @dataclass(slots=True)
@@ -80,7 +81,7 @@ class Executions:
 
     def _drive(self, running: _Running) -> None:
         self._running[running.record.execution.name] = running
-        running.driver = asyncio.get_running_loop().create_task(self._run(running))
+        running.driver = asyncio.get_running_loop().create_task(self._keep_at(running))
 
     # --- after a restart
 
@@ -125,12 +126,20 @@ class Executions:
 
                 await asyncio.gather(*(one(task) for task in running.tasks))
             self._end(running)
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            _log.exception("execution %s cannot be driven", execution.name)
         finally:
             self._running.pop(execution.name, None)
+
+    async def _keep_at(self, running: _Running) -> None:
+        """Drives an execution; what goes wrong on this side (a full disk, say) is tried again until it works."""
+        pause = _RETRY_FIRST
+        while True:
+            try:
+                return await self._run(running)
+            except Exception:
+                _log.exception("execution %s could not be driven; again in %d s", running.record.execution.name, pause)
+            self._running[running.record.execution.name] = running
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _RETRY_LAST)
 
     async def _delay(self, running: _Running) -> None:
         due = running.record.execution.create_time.ToNanoseconds() / 1e9 + self._options.start_delay
@@ -148,16 +157,14 @@ class Executions:
 
     async def _task(self, running: _Running, task: TaskRecord, image: ImageContent | ServiceError) -> None:
         while task.phase != records.DONE:
-            if isinstance(image, ServiceError):
-                outcome = failed(image.code, image.message)
-            elif running.record.stopping and task.phase == records.PENDING:
+            if running.record.stopping and task.phase == records.PENDING:
                 outcome = failed("CANCELLED", CANCELLED_TEXT)
             else:
                 outcome = await self._attempt(running, task, image)
                 await self._logs.drain(self._attempts.output(running.record.execution, task.task, task.attempt))
             self._settle(running, task, outcome)
 
-    async def _attempt(self, running: _Running, task: TaskRecord, image: ImageContent) -> Outcome:
+    async def _attempt(self, running: _Running, task: TaskRecord, image: ImageContent | ServiceError) -> Outcome:
         execution = running.record.execution
         attempt = Attempt(self._attempts.id_of(execution, task.task, task.attempt))
         running.attempts[task.task.index] = attempt
@@ -169,7 +176,9 @@ class Executions:
                 if self._attempts.output(execution, task.task, task.attempt)[0].exists():
                     # It ran, and went with the runtime: the user's command is not run a second time behind their back.
                     return failed("UNAVAILABLE", "The container was lost with the machine that ran it.")
-            if not adopted:
+            if not adopted and isinstance(image, ServiceError):
+                return failed(image.code, image.message)
+            if not adopted and not isinstance(image, ServiceError):
                 self._note_start(running, task)
                 refused = await self._attempts.start(attempt, execution, task.task, task.attempt, image)
                 if refused is not None:
@@ -233,7 +242,8 @@ class Executions:
         if record is None:
             _, project, _, region, _, _, _, execution = name.split("/")
             not_found(
-                f"Resource '{execution}' of kind 'EXECUTION' in region '{region}' in project '{project}' does not exist."
+                f"Resource '{execution}' of kind 'EXECUTION' in region '{region}' in project '{project}' "
+                "does not exist."
             )
         return record
 
@@ -251,8 +261,10 @@ class Executions:
         return self._stop(parent, name, "cancel")
 
     def delete(self, parent: str, name: str, etag: str, *, dry: bool = False) -> Any:
-        """Executions.DeleteExecution:
-        a running one is terminated first (ExecutionReason DELETED says the service does so)."""
+        """Executions.DeleteExecution.
+
+        A running one is terminated first: the API's ExecutionReason DELETED says the service does so.
+        """
         record = self.get(name)
         outcomes.check_etag(record.execution, etag)
         if dry or record.execution.HasField("completion_time"):

@@ -26,6 +26,10 @@ class Unpacker(Protocol):
         """The directory of a layer, unpacked once."""
         ...
 
+    async def remove_unused(self, keep: set[str]) -> None:
+        """Removes all other layers; no container may be running on them."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ImageContent:
@@ -57,12 +61,12 @@ class Images:
         self._ready: dict[str, ImageContent] = {}
 
     def check(self, reference: str, path: str) -> None:
-        """Raises ServiceError INVALID_ARGUMENT for a reference of the wrong form or another host, in the service's
-        words."""
+        """Raises ServiceError INVALID_ARGUMENT for a reference of the wrong form or of another host."""
         match = _REFERENCE.fullmatch(reference)
         if match is None or match[1] not in self._hosts:
             invalid(
-                f"{path}.image: Expected an image path like [host/]repo-path[:tag and/or @digest], where host is one of "
+                f"{path}.image: Expected an image path like [host/]repo-path[:tag and/or @digest], where "
+                f"host is one of "
                 f"{', '.join(sorted(self._hosts))} but obtained {reference}"
             )
 

@@ -40,12 +40,14 @@ def check_labels(labels: Mapping[str, str], path: str) -> None:
             invalid(f"{path}: The label '{key}' uses a reserved namespace: {', '.join(_RESERVED)} are not supported.")
         if not _KEY.fullmatch(name) or (slash and not _PREFIX.fullmatch(prefix)):
             invalid(
-                f"{path}: Invalid label key '{key}'. Keys start with a lowercase letter, contain only lowercase letters, numeric "
+                f"{path}: Invalid label key '{key}'. Keys start with a lowercase letter, contain only lowercase "
+                "letters, numeric "
                 "characters, underscores and dashes, and are at most 63 characters long."
             )
         if not _VALUE.fullmatch(value):
             invalid(
-                f"{path}: Invalid label value '{value[:80]}' of '{key}'. Values contain only lowercase letters, numeric characters, "
+                f"{path}: Invalid label value '{value[:80]}' of '{key}'. Values contain only lowercase letters, "
+                "numeric characters, "
                 "underscores and dashes, and are at most 63 characters long."
             )
 
@@ -81,7 +83,8 @@ def check_env(env: Iterable[Any], path: str) -> None:
     if reserved:
         names = ", ".join(sorted(reserved))
         invalid(
-            f"{path}.env: The following reserved env names were provided: {names}. These values are automatically set by the system."
+            f"{path}.env: The following reserved env names were provided: {names}. "
+            "These values are automatically set by the system."
         )
     if len(seen) > _MAX_ENV:
         invalid(f"{path}.env: at most {_MAX_ENV} environment variables per container, got {len(seen)}.")

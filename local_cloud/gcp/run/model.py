@@ -21,8 +21,7 @@ from local_cloud.gcp.run.records import ExecutionMessage, JobMessage, JobRecord,
 
 _log = logging.getLogger(__name__)
 _IMPORT_LIMIT = 30.0
-"""With no delay set, CreateJob answers with its operation done unless the image's import takes longer than this
-(seconds)."""
+"""Seconds that CreateJob waits for the image's import, with no delay set, to answer with its operation done."""
 _INPUT = ("labels", "annotations", "template", "binary_authorization")
 
 
@@ -179,8 +178,10 @@ class Jobs:
         self._operations.finish(operation, record.job, error)
 
     def _run_by_token(self, location: str, record: JobRecord) -> None:
-        """`start_execution_token`: the operation ends when the execution is started; `run_execution_token`:
-        when it succeeded."""
+        """Starts the execution that a token in the job asks for.
+
+        With `start_execution_token` the operation ends when it has started, with `run_execution_token` when it is over.
+        """
         job = record.job
         token = job.start_execution_token or job.run_execution_token
         error: ServiceError | None = None

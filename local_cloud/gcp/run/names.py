@@ -71,7 +71,8 @@ def check_job_id(job_id: str) -> str:
         invalid("Violation in CreateJobRequest.job_id: required field not present.")
     if len(job_id) > 63 or not _JOB_ID.fullmatch(job_id):
         invalid(
-            f"Violation in CreateJobRequest.job_id: '{job_id}' must use only lowercase alphanumeric characters and dashes, "
+            f"Violation in CreateJobRequest.job_id: '{job_id}' must use only lowercase alphanumeric characters "
+            "and dashes, "
             "begin with a letter, not end with a dash, and be at most 63 characters long."
         )
     return job_id

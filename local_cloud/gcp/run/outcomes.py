@@ -1,5 +1,7 @@
 """What start and end write into tasks and executions: times, counts, conditions, attempt results.
-Pure but for the clock."""
+
+Pure but for the clock.
+"""
 
 from __future__ import annotations
 

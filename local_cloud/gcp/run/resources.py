@@ -17,12 +17,16 @@ from local_cloud.gcp.errors import invalid
 
 _QUANTITY = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(m|k|K|M|G|T|Ki|Mi|Gi|Ti)?")
 _MEMORY_UNITS = {
-    "": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40,
+    "": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
+    "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40,
 }  # fmt: skip
 _MIB, _GIB = 1 << 20, 1 << 30
 _MEMORY_OF = {1: (512 * _MIB, 4 * _GIB), 2: (512 * _MIB, 8 * _GIB), 4: (2 * _GIB, 16 * _GIB), 6: (4 * _GIB, 24 * _GIB),
               8: (4 * _GIB, 32 * _GIB)}  # fmt: skip
 _DEFAULT_CPU, _DEFAULT_MEMORY = "1000m", "512Mi"
+
+
+_GEN2_ONLY = "not supported with gen2 execution environment with cpu always allocated (unthrottled)."
 
 
 def check_limits(limits: Mapping[str, str], path: str) -> tuple[float, int]:
@@ -52,7 +56,7 @@ def _cpu(text: str, path: str) -> int:
         _refuse(
             path,
             "cpu",
-            "Total cpu < 1 is not supported with gen2 execution environment with cpu always allocated (unthrottled).",
+            f"Total cpu < 1 is {_GEN2_ONLY}",
         )
     if cpus not in (1, 2, 4, 6, 8):
         _refuse(
@@ -70,7 +74,7 @@ def _memory(text: str, cpus: int, path: str) -> int:
         _refuse(
             path,
             "memory",
-            "Total memory < 512 Mi is not supported with gen2 execution environment with cpu always allocated (unthrottled).",
+            f"Total memory < 512 Mi is {_GEN2_ONLY}",
         )
     low, high = _MEMORY_OF[cpus]
     if not low <= size <= high:

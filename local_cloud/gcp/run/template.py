@@ -52,7 +52,7 @@ def check(template: Any, images: Images, nfs_servers: tuple[str, ...]) -> None:
     _check_timeout(tasks, "template.template.timeout")
     if tasks.execution_environment == _GEN1:
         invalid(
-            "template.template.execution_environment: Cloud Run jobs run in the second generation execution environment only."
+            "template.template.execution_environment: Cloud Run jobs run in the second generation environment only."
         )
     if tasks.encryption_key or tasks.HasField("node_selector"):
         unserved("template.template.encryption_key and node_selector.")

@@ -77,7 +77,8 @@ def _check_source(volume: Any, path: str, nfs_servers: tuple[str, ...]) -> None:
     if kind == "nfs":
         if volume.nfs.server not in nfs_servers:
             unserved(
-                f"{path}.nfs.server: '{volume.nfs.server}'; this machine is the only NFS server: {', '.join(nfs_servers)}."
+                f"{path}.nfs.server: '{volume.nfs.server}'; this machine is the only NFS server: "
+                f"{', '.join(nfs_servers)}."
             )
         export = PurePosixPath(volume.nfs.path)
         if not export.is_absolute() or ".." in export.parts:

@@ -1,6 +1,6 @@
 """Buckets and objects.
-An object is a file under `<data>/storage/<bucket>/`, so that a gcs volume is a bind of that directory.
 
+An object is a file under `<data>/storage/<bucket>/`, so that a gcs volume is a bind of that directory.
 What a file cannot hold (generation, content type, metadata, checksums) is in the state file, and counts while the file
 is the one that was stored; a file that a container wrote or changed is an object too, with a generation made of its
 modification time.
@@ -122,8 +122,7 @@ class Buckets:
     # --- objects
 
     def path(self, bucket: str, name: str) -> Path:
-        """An object's file;
-        raises ServiceError for a name that a file system cannot hold or that leads out of the bucket."""
+        """An object's file; raises ServiceError for a name no file can have, or that leads out of the bucket."""
         self.bucket(bucket)
         parts = name.removesuffix("/").split("/")
         if not name or len(name.encode()) > _MAX_NAME or any(char in name for char in "\0\r\n"):
@@ -146,8 +145,10 @@ class Buckets:
         return found
 
     def put(self, part: Path, wanted: Stored, if_generation: int | None) -> Stored:
-        """Makes a finished file an object;
-        raises ServiceError FAILED_PRECONDITION when its generation is not the one wanted (0: none)."""
+        """Makes a finished file an object.
+
+        Raises ServiceError FAILED_PRECONDITION when the present generation is not the one wanted (0: none).
+        """
         self.check_generation(wanted.bucket, wanted.name, if_generation)
         path = self.path(wanted.bucket, wanted.name)
         try:
@@ -160,7 +161,7 @@ class Buckets:
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             raise ServiceError(
                 "ABORTED",
-                f"'{wanted.name}' cannot be stored: here a name cannot be an object and a directory of objects at once.",
+                f"'{wanted.name}' cannot be stored: here a name cannot be an object and a directory at once.",
             ) from None
         stat = path.stat()
         generation = max(time.time_ns() // 1000, self._last_generation(wanted) + 1)
@@ -204,8 +205,7 @@ class Buckets:
     def list(
         self, bucket: str, prefix: str, delimiter: str, after: str, limit: int
     ) -> tuple[list[Stored], list[str], str]:
-        """Objects and common prefixes in order of name after a point, and where the next page begins (empty:
-        at the end)."""
+        """Objects and common prefixes in order of name after a point, and where the next page begins (or empty)."""
         self.bucket(bucket)
         objects: list[Stored] = []
         prefixes: list[str] = []

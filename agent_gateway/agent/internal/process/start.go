@@ -97,7 +97,9 @@ func (c *Command) changesUser() bool {
 		return true
 	}
 	groups, _ := os.Getgroups()
-	return os.Geteuid() == 0 && !slices.Equal(slices.Sorted(slices.Values(groups)), slices.Sorted(slices.Values(c.User.Groups)))
+	groups = append(groups, c.User.GID)
+	slices.Sort(groups)
+	return os.Geteuid() == 0 && !slices.Equal(slices.Compact(groups), c.User.Groups)
 }
 
 func (c *Command) credential() *syscall.Credential {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -35,7 +36,7 @@ func LookupUser(text string, additional []string) (User, error) {
 		u.GID = gid
 	} else if u.Name != "" {
 		for _, g := range groups {
-			if len(g) >= 4 && contains(strings.Split(g[3], ","), u.Name) {
+			if len(g) >= 4 && slices.Contains(strings.Split(g[3], ","), u.Name) {
 				if gid, err := strconv.Atoi(g[2]); err == nil {
 					u.Groups = append(u.Groups, gid)
 				}
@@ -48,6 +49,11 @@ func LookupUser(text string, additional []string) (User, error) {
 			return u, err
 		}
 		u.Groups = append(u.Groups, gid)
+	}
+	// The primary group is a supplementary one too (CVE-2022-36109).
+	if u.Groups = append(u.Groups, u.GID); len(u.Groups) > 1 {
+		slices.Sort(u.Groups)
+		u.Groups = slices.Compact(u.Groups)
 	}
 	return u, nil
 }
@@ -124,13 +130,4 @@ func readTable(path string) [][]string {
 		}
 	}
 	return rows
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
