@@ -113,11 +113,24 @@ func (e *execSession) start() (<-chan int, error) {
 	e.a.execs[e.p.Exec] = e
 	e.a.mu.Unlock()
 	done, err := e.launch(run)
+	var start *process.StartError
+	if errors.As(err, &start) {
+		code, text := startFailure(err, "OCI runtime exec failed: exec failed: unable to start container process: ")
+		return nil, &execFailure{code: code, Refusal: &stream.Refusal{Status: 400, Message: text}}
+	}
 	if err == nil {
 		e.a.events.add(message{"type": "exec_started", "exec": e.p.Exec, "pid": e.pid, "at": rfc3339(time.Now())})
 	}
 	return done, err
 }
+
+// execFailure is Docker's error of an exec that did not start, and its exit code.
+type execFailure struct {
+	*stream.Refusal
+	code int
+}
+
+func (f *execFailure) Unwrap() error { return f.Refusal }
 
 func (e *execSession) launch(run *Run) (<-chan int, error) {
 	c, err := e.command(run)
@@ -218,14 +231,14 @@ func (e *execSession) stdio(c *process.Command) error {
 
 // failed reports an exec that could not be started, as the relay's order of events wants it: the event, then the error.
 func (e *execSession) failed(err error) int64 {
-	code, _ := startFailure(err, "")
+	code := process.CodeNotInvoked // moby's, unless it knows better
+	var failure *execFailure
+	if errors.As(err, &failure) {
+		code = failure.code
+	}
 	e.a.mu.Lock()
 	delete(e.a.execs, e.p.Exec)
 	e.a.mu.Unlock()
-	var refused *stream.Refusal
-	if errors.As(err, &refused) {
-		code = process.CodeNotInvoked
-	}
 	return e.a.events.add(message{"type": "exec_exited", "exec": e.p.Exec, "code": code, "at": rfc3339(time.Now())})
 }
 

@@ -95,6 +95,10 @@ class Upstreams(Protocol):
 class ImageRegistry(Protocol):
     """Our registry, where pulled and loaded images are kept. `repository` is `host/path` throughout."""
 
+    async def warm(self) -> None:
+        """Prepares what the first request would wait for."""
+        ...
+
     def repository(self, tenant: str, reference: Reference) -> str:
         """Where a tenant keeps the image of that name."""
         ...
@@ -134,6 +138,10 @@ class ImageRegistry(Protocol):
 
 class AgentLayers(Protocol):
     """Makes an image whose first process is the agent, by appending one layer (no build)."""
+
+    async def warm(self) -> None:
+        """Prepares what the first `derive` would wait for."""
+        ...
 
     async def derive(self, image: Image) -> str:
         """Pushes the derived manifest and returns its digest. Raises NotServed when there is no agent for the image."""

@@ -58,7 +58,7 @@ def build(binary: bytes) -> AgentLayer:
         agent.size, agent.mode = len(binary), 0o755
         tar.addfile(agent, io.BytesIO(binary))
     plain = out.getvalue()
-    data = gzip.compress(plain, compresslevel=6, mtime=0)
+    data = gzip.compress(plain, compresslevel=1, mtime=0)
     return AgentLayer(data, sha256(data), f"sha256:{hashlib.sha256(plain).hexdigest()}")
 
 
@@ -102,6 +102,11 @@ class AgentLayerAppender:
         self._pushed: set[tuple[str, str]] = set()
         """(repository, digest) of the manifests this process knows to be there."""
         self._lock = asyncio.Lock()
+
+    async def warm(self) -> None:
+        """Builds the usual layer ahead of the first container that needs it."""
+        if "amd64" in self._binaries:
+            await self._layer("amd64")
 
     async def derive(self, image: Image) -> str:
         """Pushes what is missing of the derived image; costs no call when it is on record."""

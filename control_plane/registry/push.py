@@ -56,6 +56,10 @@ class StorageRegistry:
         self._sessions: dict[str, Session] = {}
         self._uploads: dict[tuple[str, str], asyncio.Lock] = {}
 
+    async def warm(self) -> None:
+        """Makes the HTTP client ahead of the first request."""
+        await self._transport.warm(self._endpoint.insecure)
+
     async def close(self) -> None:
         """Closes the connections."""
         await self._transport.close()

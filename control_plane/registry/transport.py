@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib
 import random
 import socket
 import ssl
@@ -62,6 +63,11 @@ class Transport:
                 headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
             )
         return client
+
+    async def warm(self, insecure: bool) -> None:
+        """Imports httpx and makes the client."""
+        await asyncio.to_thread(importlib.import_module, "httpx")
+        self._client(insecure)
 
     @asynccontextmanager
     async def open(

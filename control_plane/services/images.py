@@ -53,10 +53,16 @@ class Images:
         self._pulls = ImagePulls(self._records, keeping, registry, upstreams, events)
         self._loads = ImageLoads(self._records, keeping, registry, archives, events)
         self._removal = ImageRemoval(self._records, Records(store, "containers", Container), registry, events)
+        self._registry = registry
         self._upstreams = upstreams
         self._agent_layers = agent_layers
         self._files = files
         self._events = events
+
+    async def warm(self) -> None:
+        """Prepares what the first pull or start would wait for. For after the listeners are up."""
+        await self._registry.warm()
+        await self._agent_layers.warm()
 
     async def resolve(self, tenant: str, text: str, platform: Platform | None = None) -> Image:
         """By name, name@digest, id or id prefix. Raises NotFound `No such image: x:latest`, InvalidParameter.

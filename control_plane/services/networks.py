@@ -14,7 +14,6 @@ from typing import Any
 
 from control_plane.errors import Conflict, Forbidden, InvalidParameter, NotFound, NotServed
 from control_plane.model import Container, Network
-from control_plane.services.containers import Containers
 from control_plane.services.endpoints import Endpoints
 from control_plane.services.events import Events
 from control_plane.services.filters import Filters
@@ -37,11 +36,11 @@ _NO_SWARM = (
 class Networks:
     """One call per Docker operation. No call leaves the store."""
 
-    def __init__(self, store: Store, events: Events, containers: Resolver | None = None) -> None:
+    def __init__(self, store: Store, containers: Resolver, events: Events) -> None:
         self._records = Records(store, "networks", Network)
         self._containers = Records(store, "containers", Container)
         self._events = events
-        endpoints = Endpoints(self._containers, containers or Containers(store), self.resolve, events)
+        endpoints = Endpoints(self._containers, containers, self.resolve, events)
         self.endpoints_for = endpoints.endpoints_for
         self.connect = endpoints.connect
         self.disconnect = endpoints.disconnect

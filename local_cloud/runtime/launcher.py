@@ -66,7 +66,7 @@ class Launcher:
             ready = self._selector.select(0 if more else self._patience())
             for key, _ in ready:
                 if key.fd in self._selector.get_map():  # an earlier one of this batch may have closed it
-                    key.data()
+                    self._call(key.fd, key.data)
             self.requests.check_deadlines(time.monotonic())
             if not ready and more and self.bridge is not None:
                 refilling = self.bridge.refill()
@@ -74,6 +74,14 @@ class Launcher:
                 refilling = self.bridge is not None
                 self._clean()
         self._end()
+
+    def _call(self, descriptor: int, ready: Callable[[], None]) -> None:
+        """A fault of ours must not end the process: every container would die with it."""
+        try:
+            ready()
+        except Exception:
+            sys.excepthook(*sys.exc_info())  # to the log
+            self.forget(descriptor)  # or it would be ready again at once
 
     def _patience(self) -> float:
         if self.requests.starting:
@@ -109,11 +117,13 @@ class Launcher:
     def _end(self) -> None:
         if self._cleaner >= 0:
             os.waitpid(self._cleaner, 0)
-        self.machine.clean()
-        self.machine.cgroups.remove_bases()
-        if self.bridge:
-            self.bridge.remove()
-        self.clients.say_farewell()
+        try:
+            self.machine.clean()
+            self.machine.cgroups.remove_bases()
+        finally:
+            if self.bridge:
+                self.bridge.remove()
+            self.clients.say_farewell()
 
 
 def _bridge(machine: Machine) -> tuple[Bridge | None, str]:

@@ -89,7 +89,11 @@ def _names(descriptor: int) -> list[str]:
 def empty_directory(path: str) -> bool:
     """Removes everything in a directory; False if something stayed (it is tried again next time)."""
     whole = True
-    for name in os.listdir(path):
+    try:
+        names = os.listdir(path)
+    except FileNotFoundError:
+        return True  # the whole data directory has been removed
+    for name in names:
         try:
             remove_tree(f"{path}/{name}")
         except OSError:

@@ -14,6 +14,7 @@ import pytest
 
 from control_plane.app import build_app
 from control_plane.services.bundle import Services
+from control_plane.services.containers import Containers
 from control_plane.services.networks import Networks
 from control_plane.services.volumes import Volumes
 from tests import images as made
@@ -32,7 +33,7 @@ async def api(world: World) -> AsyncIterator[httpx.AsyncClient]:
     services = SimpleNamespace(
         images=world.images,
         volumes=Volumes(world.store, Storage(), world.events),
-        networks=Networks(world.store, world.events),
+        networks=Networks(world.store, Containers(world.store), world.events),
     )
     app = build_app(cast(Services, services))
     transport = httpx.ASGITransport(app)

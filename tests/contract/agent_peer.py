@@ -129,8 +129,9 @@ class ClientEnd:
         assert len(control) == 1, control
         [(key, value)] = control.items()
         if key == "ack":
-            del self._held[: value - self._base]
-            self._base = value
+            if value > self._base:  # a resume may have said more already
+                del self._held[: value - self._base]
+                self._base = value
         elif key == "resume":
             self.resumes += 1
             if "id" in value and self._socket:

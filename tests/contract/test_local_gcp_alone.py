@@ -131,7 +131,7 @@ async def test_blobs_and_layers_of_deleted_images_go_at_the_next_start(data: Pat
             for name in ("kept", "gone"):
                 content = layer_with(name, b"x" * 1000)
                 await sdk.create(
-                    name, job(await push(url, f"local/apps/{name}:latest", layers=[busybox_layer(), content]))
+                    name, job(await push(url, f"local/apps/{name}:latest", [busybox_layer(), content], Cmd=[name]))
                 )
             async with httpx.AsyncClient(base_url=url) as client:
                 digest = (await client.head("/v2/local/apps/gone/manifests/latest")).headers["docker-content-digest"]

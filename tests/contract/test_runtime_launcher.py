@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -111,14 +113,12 @@ async def test_shutdown_leaves_nothing_but_exit_statuses(data: Path) -> None:
     await land.runtime.run(land.spec("running", "sleep", "600"))
     await land.sh("removed", "echo x > /file")
     await land.runtime.remove("removed")
-    key = next((name for _, name in socket.if_nameindex() if name.startswith("skls")), None)
     pid = launcher_pid(land.runtime)
     await land.runtime.shutdown()
     await gone(pid)
     assert sorted(path.name for path in (data / "executions").iterdir()) == ["done", "running"]
     assert list((data / "trash").iterdir()) == []
-    if key:
-        assert not Path("/sys/class/net", _bridge_of(data)).exists()
+    assert not Path("/sys/class/net", _bridge_of(data)).exists()
     assert not list(Path("/sys/fs/cgroup").glob(f"*/sockerless-{_bridge_of(data).removeprefix('skls')}"))
 
     again = Runtime(data)
@@ -130,8 +130,6 @@ async def test_shutdown_leaves_nothing_but_exit_statuses(data: Path) -> None:
 
 
 def _bridge_of(data: Path) -> str:
-    import hashlib
-
     return "skls" + hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:8]
 
 
@@ -147,6 +145,18 @@ async def test_an_idle_launcher_ends_and_a_busy_one_does_not(data: Path) -> None
     await again.start()
     assert (await again.wait("busy")).code == 0
     await again.shutdown()
+
+
+async def test_a_launcher_whose_directory_was_removed_still_cleans_up_the_machine(data: Path) -> None:
+    land = await started(data, idle=0.3)
+    await land.sh("one", "true")
+    pid = launcher_pid(land.runtime)
+    bridge = Path("/sys/class/net", _bridge_of(data))
+    await land.runtime.close()
+    shutil.rmtree(data)
+    await gone(pid)
+    assert not bridge.exists()
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/sockerless-{bridge.name.removeprefix('skls')}"))
 
 
 async def test_what_an_interrupted_launcher_left_is_taken_over(data: Path) -> None:

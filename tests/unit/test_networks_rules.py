@@ -26,7 +26,7 @@ class World:
     def __init__(self, directory: Path) -> None:
         self.store = SqliteStore(directory / "store.db")
         self.events = Remembered()
-        self.networks = Networks(self.store, self.events, self)
+        self.networks = Networks(self.store, self, self.events)
 
     async def resolve(self, tenant: str, reference: str) -> Container:
         for document in await self.store.list("containers", tenant):
@@ -100,7 +100,7 @@ async def test_many_networks_at_once_do_not_overlap(world: World) -> None:
 
 
 async def test_processes_that_choose_the_same_subnet_part_again(world: World) -> None:
-    other = Networks(world.store, world.events, world)
+    other = Networks(world.store, world, world.events)
     made = await asyncio.gather(*(one.create("t", {"Name": f"n{n}"}) for n, one in enumerate([world.networks, other])))
     first, second = [(await world.subnets(network.name))[0] for network in made]
     assert not ipaddress.ip_network(first).overlaps(ipaddress.ip_network(second))
