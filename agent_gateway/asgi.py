@@ -16,7 +16,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 async def read_body(receive: Receive, limit: int) -> bytes | None:
     """The whole body; None when it is over the limit or the client went away."""
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] != "http.request":
@@ -25,7 +25,7 @@ async def read_body(receive: Receive, limit: int) -> bytes | None:
         if len(body) > limit:
             return None
         if not message.get("more_body", False):
-            return body
+            return bytes(body)
 
 
 async def respond(send: Send, status: int, body: bytes, content_type: bytes) -> None:

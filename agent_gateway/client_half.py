@@ -1,7 +1,7 @@
 """The client half of a stream: a StreamState, the carrier that moves its messages, and what its owner is told.
 
-The carrier is the relay in the same process or a websocket to it; the owner is the front door (a Docker client's socket)
-or the control plane (`streams.Stream`). Everything here runs in the event loop's thread and nothing awaits.
+The carrier is the relay in the same process or a websocket to it; the owner is the front door (a Docker client's
+socket) or the control plane (`streams.Stream`). Everything here runs in the event loop's thread and nothing awaits.
 """
 
 from __future__ import annotations
@@ -40,9 +40,13 @@ class StreamError(Exception):
 class Carrier(Protocol):
     """Moves messages towards the agent. Messages sent while it is down are dropped: the resumption brings them."""
 
-    def send_binary(self, data: bytes | memoryview) -> None: ...
+    def send_binary(self, data: bytes | memoryview) -> None:
+        """One payload message."""
+        ...
 
-    def send_text(self, text: str) -> None: ...
+    def send_text(self, text: str) -> None:
+        """One control message."""
+        ...
 
     def close(self, code: int = CLOSE_OK, reason: str = "") -> None:
         """Ends the stream from this end. No callback follows."""
@@ -129,13 +133,13 @@ class ClientHalf:
         """A binary message."""
         state = self.state
         try:
-            wanted = not self.ended and state.accept(len(view))
+            fresh = 0 if self.ended else state.accept(len(view))
         except ProtocolViolation as violation:
             self._violated(violation)
             return
-        if not wanted:
+        if not fresh:
             return
-        self.on_payload(view)
+        self.on_payload(view if fresh == len(view) else view[len(view) - fresh :])
         ack = None if self.ended else state.ack_due(state.received - self.undelivered())
         if ack is not None:
             self._send(ack)

@@ -1,4 +1,4 @@
-"""The control plane as the gateway calls it (docs/wire-protocol.md, section 7): over HTTP, or an ASGI app in this process."""
+"""The control plane as the gateway calls it: by HTTP, or an ASGI app in this process (docs/wire-protocol.md, 7)."""
 
 from __future__ import annotations
 
@@ -70,13 +70,21 @@ class Linked:
 class ControlPlane(Protocol):
     """Calls raise Refused for an answer that is an error, with status 503 when there was none."""
 
-    async def tickets(self, request: HijackRequest) -> Grant: ...
+    async def tickets(self, request: HijackRequest) -> Grant:
+        """Whether a hijacked request is allowed, and for which stream."""
+        ...
 
-    async def hello(self, agent: Linked, message: Mapping[str, Any]) -> dict[str, Any]: ...
+    async def hello(self, agent: Linked, message: Mapping[str, Any]) -> dict[str, Any]:
+        """An agent's `hello`; the answer is the `welcome`'s action and spec."""
+        ...
 
-    async def event(self, agent: Linked, event: Mapping[str, Any]) -> None: ...
+    async def event(self, agent: Linked, event: Mapping[str, Any]) -> None:
+        """One lifecycle event."""
+        ...
 
-    async def gone(self, agent: Linked) -> None: ...
+    async def gone(self, agent: Linked) -> None:
+        """No link for a while."""
+        ...
 
 
 class _Calls:

@@ -57,14 +57,17 @@ class WebsocketCarrier:
             raise _refusal(error) or StreamError(502, "the gateway refused the stream") from None
 
     def send_binary(self, data: bytes | memoryview) -> None:
+        """One payload message."""
         if self._socket is not None:
             self._socket.send_binary(data)
 
     def send_text(self, text: str) -> None:
+        """One control message."""
         if self._socket is not None:
             self._socket.send_text(text)
 
     def close(self, code: int = CLOSE_OK, reason: str = "") -> None:
+        """Ends the stream from this end."""
         if self._redial is not None:
             self._redial.cancel()
             self._redial = None

@@ -30,16 +30,19 @@ Message = bytes | memoryview | str
 
 _RECEIVE_LIMIT = 16 * WINDOW
 """Unacknowledged bytes above which the peer plainly ignores the window. Each resumption opens it anew."""
+_QUESTIONS_KEPT = 16
 
 
 class StreamState:
     """The counters of one end. It begins connected, or waiting for its first connection (`connected=False`)."""
 
     __slots__ = (
+        "_asked",
         "_controls",
         "_kept",
         "_kept_from",
         "_resize",
+        "_skip",
         "acked",
         "acknowledged",
         "connected",
@@ -67,6 +70,10 @@ class StreamState:
         self._kept_from = 0
         self._controls: deque[tuple[int, str]] = deque()
         self._resize: str | None = None
+        self._asked: dict[str, int] = {}
+        """Our last questions: what we had received when we asked."""
+        self._skip = 0
+        """Payload bytes that come a second time, see `_resumed`."""
 
     @property
     def room(self) -> int:
@@ -98,14 +105,18 @@ class StreamState:
             self._controls.append((self.sent, text))
         return text if self._on_the_wire else None
 
-    def accept(self, size: int) -> bool:
-        """Payload came in. False: it is to be dropped, the peer will send it again."""
+    def accept(self, size: int) -> int:
+        """Payload came in. How many of its bytes, counted from its end, are new; 0 when the peer will send it again."""
         if self.waiting:
-            return False
+            return 0
+        if self._skip:
+            known = min(self._skip, size)
+            self._skip -= known
+            size -= known
         self.received += size
         if self.received - self.acknowledged > _RECEIVE_LIMIT:
             raise ProtocolViolation("more payload than the window allows")
-        return True
+        return size
 
     def control_received(self, control: Control) -> tuple[bool, list[Message]]:
         """A control came in: whether the owner should act on it, and what to put on the wire in answer."""
@@ -141,6 +152,10 @@ class StreamState:
         """A new socket is there. The text to send first; nothing else goes out until the peer's `resume`."""
         self.connected = True
         self.waiting = secrets.token_hex(8)
+        self._skip = 0
+        self._asked[self.waiting] = self.received
+        if len(self._asked) > _QUESTIONS_KEPT:
+            del self._asked[next(iter(self._asked))]
         return serialise_control(Resume(self.received, id=self.waiting))
 
     def _acked(self, count: int) -> None:
@@ -160,7 +175,10 @@ class StreamState:
 
     def _resumed(self, resume: Resume) -> list[Message]:
         if resume.answer and resume.answer != self.waiting:
-            # To a question of an earlier socket of ours.
+            # Late: to a question of an earlier socket, or to one that the peer's own question answered before. But the
+            # peer has gone back to the offset it named, so what we got since comes again.
+            if not self.waiting and resume.answer in self._asked:
+                self._skip = self.received - self._asked[resume.answer]
             return []
         if not self.acked <= resume.received <= self.sent:
             raise ProtocolViolation("resume at an offset that is not held", CLOSE_PROTOCOL_ERROR)
@@ -168,6 +186,7 @@ class StreamState:
         if resume.id or not (resume.answer or self.waiting):
             answers.append(serialise_control(Resume(self.received, answer=resume.id)))
         self.waiting = ""
+        self._skip = 0
         if self.acknowledged:
             # The last acknowledgement may have died with the old socket.
             answers.append(serialise_control(Ack(self.acknowledged)))

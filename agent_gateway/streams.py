@@ -184,7 +184,7 @@ class RemoteRelay:
         import orjson
 
         if self._client is None:
-            self._client = httpx.AsyncClient(timeout=None, limits=httpx.Limits(max_keepalive_connections=64))
+            self._client = httpx.AsyncClient(timeout=timeout, limits=httpx.Limits(max_keepalive_connections=64))
         ticket = mint_ticket(self._signing_key, tenant, container, KIND_CALL)
         try:
             answer = await self._client.post(

@@ -1,8 +1,8 @@
 """Websockets as both sides of the gateway use them: picows, on a connection taken over or dialled.
 
-Source of the odd parts: picows 2.3. It wants `Connection: upgrade` alone in a handshake, sets TCP options on whatever socket
-it is given (which fails on unix sockets), and copies each message it sends; hence the rebuilt head, the transport in
-between, and `send_binary`, which hands header and payload to the kernel in one call.
+Source of the odd parts: picows 2.3. It wants `Connection: upgrade` alone in a handshake, sets TCP options on whatever
+socket it is given (which fails on unix sockets), and copies each message it sends. Hence the rebuilt head, the stand-in
+for unix transports, and `send_binary`, which hands header and payload to the kernel in one call.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import struct
 from collections.abc import Iterable
 from typing import Any, cast
 
-from picows import WSCloseCode, WSListener, WSMsgType, WSTransport, ws_connect
-from picows.picows import WSProtocol
+from picows import WSListener, WSMsgType, WSTransport, picows, ws_connect
 
 from agent_gateway.protocol import CLOSE_OK, CLOSE_PROTOCOL_ERROR, MAX_BINARY
 
@@ -73,7 +72,8 @@ def _adapted(transport: asyncio.Transport) -> Any:
 
 
 def _protocol(listener: WSListener, host: str | None, path: str | None, headers: Any, ping: bool) -> Any:
-    return WSProtocol(
+    # Not in the stubs of picows: its asyncio protocol, which nothing but its own connect and listen make otherwise.
+    return cast(Any, picows).WSProtocol(
         host,
         path,
         host is not None,
@@ -131,8 +131,14 @@ def feed(protocol: Any, data: bytes) -> None:
 async def dial(url: str, listener: WSListener, token: str) -> WSTransport:
     """Dials `http(s)://…`, `ws(s)://…` or `unix:///path.sock:/path`. Raises OSError or picows' WSHandshakeError."""
     headers = {"Authorization": f"Bearer {token}"}
-    if url.startswith("unix://"):
-        return await _dial_unix(url, listener, headers)
+    transport = await (_dial_unix if url.startswith("unix://") else _dial_tcp)(url, listener, headers)
+    if transport.response is None:
+        # picows takes a connection that is lost during the handshake for a success.
+        raise ConnectionResetError("the connection was lost during the handshake")
+    return transport
+
+
+async def _dial_tcp(url: str, listener: WSListener, headers: dict[str, str]) -> WSTransport:
     scheme, rest = url.split("://", 1)
     target = f"{'wss' if scheme in ('https', 'wss') else 'ws'}://{rest}"
     transport, _ = await ws_connect(
@@ -191,7 +197,7 @@ def write_view(transport: asyncio.Transport, fd: int, parts: tuple[bytes | memor
             written = 0
 
 
-class Socket(WSListener):  # type: ignore[misc]
+class Socket(WSListener):
     """One websocket: sending without copies, an orderly close, and the protocol's rules for what comes in.
 
     Subclasses override `opened`, `binary`, `text`, `lost`, `congested` and `drained`.
@@ -250,7 +256,7 @@ class Socket(WSListener):  # type: ignore[misc]
         if ws is None or self.closing:
             return
         self.closing = True
-        ws.send_close(cast(WSCloseCode, code), reason)
+        cast(Any, ws).send_close(code, reason)
         self.resume_reading()
         asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_SECONDS, ws.disconnect, False)
 
@@ -301,7 +307,7 @@ class Socket(WSListener):  # type: ignore[misc]
             self.text(text)
         elif kind == CLOSE:
             self._code = int(frame.get_close_code()) or 1005
-            transport.send_close(CLOSE_OK if self._code == 1005 else frame.get_close_code())
+            cast(Any, transport).send_close(CLOSE_OK if self._code == 1005 else self._code)
             transport.disconnect()
         elif kind != PONG:
             self._refuse(CLOSE_PROTOCOL_ERROR, "fragments are not served")

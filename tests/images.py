@@ -87,16 +87,21 @@ def archive(tag: str, layers: list[bytes], config: Mapping[str, Any]) -> bytes:
     return out.getvalue()
 
 
-def busybox(tag: str = "busybox:latest", **config: Any) -> bytes:
-    """The busybox image, as `docker load` takes it."""
+def busybox(tag: str = "busybox:latest", *, extra: bytes = b"", **config: Any) -> bytes:
+    """The busybox image, as `docker load` takes it; `extra` makes a second layer with `/extra` of that content."""
     defaults: dict[str, Any] = {"Cmd": ["sh"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]}
-    return archive(tag, [busybox_layer()], defaults | config)
+    layers = [busybox_layer()]
+    if extra:
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as tar:
+            _file(tar, "extra", extra)
+        layers.append(out.getvalue())
+    return archive(tag, layers, defaults | config)
 
 
 def scratch(tag: str = "single:latest") -> bytes:
-    """An image with nothing but one static binary, run as `/hello`."""
+    """An image with nothing but one static binary."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        _file(tar, "hello", busybox_binary().read_bytes(), 0o755)
-    # busybox picks its applet by argv[0]'s last part unless it is called as busybox: an argument names it.
-    return archive(tag, [out.getvalue()], {"Entrypoint": ["/hello"], "Cmd": ["echo", "hello from scratch"]})
+        _file(tar, "busybox", busybox_binary().read_bytes(), 0o755)
+    return archive(tag, [out.getvalue()], {"Entrypoint": ["/busybox"], "Cmd": ["echo", "hello from scratch"]})

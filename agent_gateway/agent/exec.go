@@ -146,6 +146,7 @@ func (e *execSession) launch(run *Run) (<-chan int, error) {
 	if errors.As(err, &late) && late.Late {
 		if e.s != nil && (e.p.Stderr || e.p.TTY) {
 			e.s.WriteFrame(e.frameKind(2), []byte(late.Text+"\n"))
+			e.s.Flush()
 		}
 		done, err = codeOf(late.Code), nil
 	}
@@ -159,6 +160,9 @@ func (e *execSession) launch(run *Run) (<-chan int, error) {
 	e.a.mu.Lock()
 	e.pid = pid
 	e.a.mu.Unlock()
+	if e.s != nil {
+		e.s.Result(map[string]int{"pid": pid}) // before any output: the front door answers the client's request on it
+	}
 	for _, p := range e.pumps {
 		go p.run()
 	}

@@ -61,15 +61,26 @@ func newOutput(a *Agent, spec *LaunchSpec) *output {
 }
 
 // write takes what the process wrote. It returns when every attachment has room for it: that is the back-pressure.
+// What it leaves in buffers, flush passes on: small writes of a busy process travel together.
 func (o *output) write(kind byte, p []byte) {
 	o.mu.Lock()
 	o.cut[kind].Feed(p, o.emit(kind))
+	atts := o.atts
+	o.mu.Unlock()
+	for _, t := range atts {
+		t.write(kind, p)
+	}
+}
+
+// flush passes on what is buffered; the pump calls it when the process has written no more.
+func (o *output) flush(kind byte) {
+	o.mu.Lock()
 	o.a.spool.Flush()
 	o.a.platform[kind].Flush()
 	atts := o.atts
 	o.mu.Unlock()
 	for _, t := range atts {
-		t.write(kind, p)
+		t.s.Flush()
 	}
 }
 
@@ -102,6 +113,7 @@ func (o *output) add(t *attachment) {
 	defer o.mu.Unlock()
 	t.tty = o.tty
 	if t.p.Logs {
+		o.a.spool.Flush()
 		limit := o.a.spool.Newest()
 		var rest [3][]byte
 		for kind := 1; kind <= 2; kind++ {
@@ -125,6 +137,7 @@ func (o *output) replay(t *attachment, limit spool.Cursor, rest [3][]byte) {
 			t.s.WriteFrame(w.frameKind(kind), rest[kind])
 		}
 	}
+	t.s.Flush()
 }
 
 func (o *output) remove(t *attachment) {

@@ -55,7 +55,8 @@ func (p *pump) copy() bool {
 			}
 			n, err := syscall.Read(int(fd), space[head:])
 			if n <= 0 {
-				p.s.Commit(0)
+				p.s.CommitLater(0)
+				p.s.Flush()
 				p.idle.Store(true)
 				end = err != syscall.EAGAIN && err != syscall.EINTR
 				return err != syscall.EAGAIN // wait until there is something
@@ -63,7 +64,7 @@ func (p *pump) copy() bool {
 			if head > 0 {
 				stream.Header(space, p.kind, n)
 			}
-			p.s.Commit(head + n)
+			p.s.CommitLater(head + n)
 			return true
 		})
 		end = end || err != nil

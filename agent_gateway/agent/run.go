@@ -128,6 +128,7 @@ func (r *Run) launch() (<-chan int, error) {
 	var late *process.StartError
 	if errors.As(err, &late) && late.Late {
 		pid, done, err = 0, codeOf(late.Code), nil
+		defer r.output.flush(2)
 		defer r.output.write(2, []byte(late.Text+"\n"))
 	}
 	if err != nil {
@@ -200,16 +201,24 @@ const readSize = 128 << 10
 
 func (r *Run) pump(kind byte, f *os.File) {
 	defer r.pumps.Done()
-	buf := make([]byte, readSize)
-	for {
-		n, err := f.Read(buf)
-		if n > 0 {
-			r.output.write(kind, buf[:n])
-		}
-		if err != nil { // EOF, or EIO of a terminal that nobody holds any more
-			f.Close()
-			return
-		}
+	defer f.Close()
+	defer r.output.flush(kind)
+	rc, err := f.SyscallConn()
+	buf, end := make([]byte, readSize), false
+	for err == nil && !end {
+		err = rc.Read(func(fd uintptr) bool {
+			n, err := syscall.Read(int(fd), buf)
+			switch {
+			case n > 0:
+				r.output.write(kind, buf[:n])
+			case err == syscall.EAGAIN:
+				r.output.flush(kind)
+				return false // wait until there is something
+			case err != syscall.EINTR:
+				end = true // EOF, or EIO of a terminal that nobody holds any more
+			}
+			return true
+		})
 	}
 }
 

@@ -20,8 +20,8 @@ _HIJACK = re.compile(r"(?:/v\d+\.\d+)?/(?:containers/[^/]+/(attach)(/ws)?|exec/[
 _BODY_LIMIT = 256 * 1024
 _GO_CLIENTS = (b"Docker-Client/", b"Go-http-client/", b"compose/")
 _HOLD_SECONDS = 0.03
-"""docker-py and dockerode drop payload that arrives with the head of the answer: they read the bare socket after their HTTP
-library has read ahead. moby is never so fast; for clients that are not known to be written in Go we are not either."""
+"""docker-py and dockerode drop payload that arrives with the head of the answer: they read the bare socket after their
+HTTP library has read ahead. moby is never so fast, and for clients that may not be written in Go we are not either."""
 _DEFAULT_TYPE = "application/vnd.docker.raw-stream"
 
 

@@ -1,4 +1,4 @@
-"""`GET /containers/{id}/attach/ws`: Docker's attach over a websocket. Output is never multiplexed there (moby's rule)."""
+"""`GET /containers/{id}/attach/ws`: attach over a websocket. Output is never multiplexed there (moby's rule)."""
 
 from __future__ import annotations
 
@@ -44,18 +44,23 @@ class WebsocketClient(Socket):
         self._stream = stream
 
     def opened(self) -> None:
+        """The connection stands."""
         self._stream.bind(self)
 
     def binary(self, view: memoryview) -> None:
+        """A binary message came in."""
         self._stream.stdin(bytes(view))
 
     def text(self, text: str) -> None:
+        """A text message came in."""
         self._stream.stdin(text.encode())
 
     def lost(self, code: int) -> None:
+        """The connection is gone."""
         self._stream.detach()
 
     def drained(self) -> None:
+        """The peer reads on."""
         self._stream.acknowledge()
 
     def queued(self) -> int:
@@ -94,6 +99,7 @@ class WebsocketStream(ClientHalf):
             self._client.pause_reading()
 
     def on_payload(self, view: memoryview | bytes) -> None:
+        """Payload from the agent."""
         if self._client is None:
             self._early.append(bytes(view))
             return
@@ -101,18 +107,22 @@ class WebsocketStream(ClientHalf):
             self._client.send_binary(part)
 
     def undelivered(self) -> int:
+        """What the client has not taken."""
         if self._client is None:
             return sum(map(len, self._early))
         return min(self._client.queued(), self.state.received - self.state.acknowledged)
 
     def on_room(self) -> None:
+        """Stdin is read on when the window allows."""
         if self._client is not None and self.room >= _PAUSE_BELOW:
             self._client.resume_reading()
 
     def on_eof(self) -> None:
+        """The output ends."""
         self._finish()
 
     def on_end(self, error: StreamError | None) -> None:
+        """The stream ends."""
         self._finish()
 
     def _finish(self) -> None:

@@ -1,7 +1,7 @@
 """Reads request bodies without h11's copies: chunked ones (RFC 9112, section 7.1), and large ones of a known length.
 
-The zero-size chunk, trailers and what follows are left to h11, which keeps the connection's state. A large body of a known
-length is shown to h11 as a chunked one, so that both end alike.
+The zero-size chunk, trailers and what follows are left to h11, which keeps the connection's state. A large body of a
+known length is shown to h11 as a chunked one, so that both end alike.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class MalformedChunk(Exception):
 
 
 def rewrite_large(head: bytes) -> tuple[bytes, int]:
-    """A request head with its large Content-Length made `Transfer-Encoding: chunked`, and the length; else as it is, and 0."""
+    """A request head with its large Content-Length made `Transfer-Encoding: chunked`, and the length; or itself, 0."""
     match = _LENGTH.search(head)
     if match is None or int(match[1]) < LARGE or len(_FRAMING.findall(head)) != 1:
         return head, 0

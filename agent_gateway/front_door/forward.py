@@ -1,7 +1,13 @@
-"""The front door of a control plane in another process: requests are forwarded, streaming both ways."""
+"""The front door of a control plane in another process: requests and responses are forwarded as they come.
+
+A response is read when its request's body has been sent, or refused (HTTP/1.1 as httpx speaks it); what needs both at
+once is hijacked, and not forwarded.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -31,7 +37,21 @@ class Forward:
         self._client: Any = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, there and back."""
+        """One request, there and back. A client that goes away takes its request with it."""
+        sent = asyncio.Event()
+        exchange = asyncio.create_task(self._exchange(scope, receive, send, sent))
+        watch = asyncio.create_task(_gone(receive, sent))
+        try:
+            await asyncio.wait({exchange, watch}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not exchange.done():
+                exchange.cancel()
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+            with contextlib.suppress(asyncio.CancelledError):
+                await exchange
+
+    async def _exchange(self, scope: Scope, receive: Receive, send: Send, sent: asyncio.Event) -> None:
         import httpx
 
         if self._client is None:
@@ -40,11 +60,14 @@ class Forward:
             timeout = httpx.Timeout(None, connect=10.0)
             self._client = httpx.AsyncClient(limits=limits, timeout=timeout, follow_redirects=False)
         query = b"?" + scope["query_string"] if scope["query_string"] else b""
+        has_body = _has_body(scope["headers"])
+        if not has_body:
+            sent.set()
         request = self._client.build_request(
             scope["method"],
             self._url + (scope["raw_path"] + query).decode("latin-1"),
             headers=_forwarded(scope["headers"]),
-            content=_body(receive) if _has_body(scope["headers"]) else None,
+            content=_body(receive, sent) if has_body else None,
         )
         try:
             answer = await self._client.send(request, stream=True)
@@ -52,7 +75,9 @@ class Forward:
             await respond_message(send, 503, "the control plane can't be reached")
             return
         try:
-            headers = [(k.lower(), v) for k, v in answer.headers.raw if k.lower() not in _HOP_BY_HOP]
+            # The date is the front door's.
+            dropped = _HOP_BY_HOP | {b"date"}
+            headers = [(k.lower(), v) for k, v in answer.headers.raw if k.lower() not in dropped]
             await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
             async for chunk in answer.aiter_raw():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -79,7 +104,7 @@ def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
     )
 
 
-async def _body(receive: Receive) -> AsyncIterator[bytes]:
+async def _body(receive: Receive, sent: asyncio.Event) -> AsyncIterator[bytes]:
     import httpx
 
     while True:
@@ -89,4 +114,11 @@ async def _body(receive: Receive) -> AsyncIterator[bytes]:
         if message.get("body"):
             yield message["body"]
         if not message.get("more_body", False):
+            sent.set()
             return
+
+
+async def _gone(receive: Receive, sent: asyncio.Event) -> None:
+    await sent.wait()
+    while (await receive())["type"] == "http.request":
+        pass

@@ -42,8 +42,10 @@ class HijackedStream(ClientHalf):
             client.finish()
         else:
             self.acknowledge(idle=False)
+            client.room_again()
 
     def on_payload(self, view: memoryview | bytes) -> None:
+        """Payload from the agent."""
         if self._client is not None:
             self._client.deliver(view)
         else:
@@ -52,19 +54,24 @@ class HijackedStream(ClientHalf):
             self.answered.set()
 
     def undelivered(self) -> int:
+        """What the client has not taken."""
         return self._early_size if self._client is None else self._client.queued()
 
     def on_result(self, result: Result) -> None:
+        """The process has started."""
         self.answered.set()
 
     def on_room(self) -> None:
+        """Stdin is read on when the window allows."""
         if self._client is not None:
             self._client.room_again()
 
     def on_eof(self) -> None:
+        """The output ends."""
         self._finish()
 
     def on_end(self, error: StreamError | None) -> None:
+        """The stream ends."""
         self.error = error
         self._finish()
 

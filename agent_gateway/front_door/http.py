@@ -1,9 +1,12 @@
 """The HTTP/1.1 server: uvicorn's H11Protocol with the three things it lacks.
 
-1. `scope["extensions"]["tcp.hijack"]`: an app may take the connection over (Docker's attach and exec), with the bytes that came
-   early and with half-close both ways. 2. Websockets of the relay go to picows on the same port. 3. Chunked request bodies
-   (`docker cp`, `docker load`) bypass h11.
-uvicorn's internals are not an interface: its minor version is pinned, and `tests/contract/test_gateway_http.py` holds it to this use.
+1. `scope["extensions"]["tcp.hijack"]`: an app may take the connection over (attach and exec), with the bytes that came
+   early and with half-close both ways.
+2. Websockets of the relay go to picows on the same port.
+3. Large request bodies (`docker cp`, `docker load`) bypass h11.
+
+uvicorn's internals are not an interface: its minor version is pinned, and `tests/contract/test_gateway_http.py` holds
+it to this use.
 """
 
 from __future__ import annotations
@@ -38,7 +41,9 @@ _REASONS = {400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b
 class WebsocketRouter(Protocol):
     """Says which websockets are the relay's."""
 
-    def websocket(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> Socket | None: ...
+    def websocket(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> Socket | None:
+        """What serves a websocket; None when it is not ours. Raises StreamRefused."""
+        ...
 
 
 class _State(ServerState):
@@ -50,7 +55,8 @@ class _State(ServerState):
         self._date: list[tuple[bytes, bytes]] = []
 
     @property
-    def default_headers(self) -> list[tuple[bytes, bytes]]:  # type: ignore[override]
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """The `Date` header."""
         now = int(time.time())
         if now != self._second:
             self._second = now

@@ -1,4 +1,4 @@
-"""What the relay serves: which websocket goes where, and its two plain HTTP resources. docs/wire-protocol.md, section 1."""
+"""What the relay serves: websockets, and two plain HTTP resources. docs/wire-protocol.md, section 1."""
 
 from __future__ import annotations
 

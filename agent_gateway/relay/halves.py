@@ -24,6 +24,7 @@ class WebsocketHalf(Socket):
         self.pair: Pair | None = None
 
     def opened(self) -> None:
+        """The connection stands."""
         # The pair is made only now: a handshake that fails leaves nothing behind.
         try:
             self.pair = self._find() if self._find is not None else None
@@ -34,22 +35,27 @@ class WebsocketHalf(Socket):
             self.pair.place(self._side, self)
 
     def binary(self, view: memoryview) -> None:
+        """A binary message came in."""
         if self.pair is not None:
             self.pair.binary(self._side, view)
 
     def text(self, text: str) -> None:
+        """A text message came in."""
         if self.pair is not None:
             self.pair.text(self._side, text)
 
     def lost(self, code: int) -> None:
+        """The connection is gone."""
         if self.pair is not None:
             self.pair.closed(self._side, self, code)
 
     def congested(self) -> None:
+        """The peer reads more slowly than is written."""
         if self.pair is not None:
             self.pair.congested(self._side)
 
     def drained(self) -> None:
+        """The peer reads on."""
         if self.pair is not None:
             self.pair.drained(self._side)
 
@@ -68,21 +74,25 @@ class SpareHalf(WebsocketHalf):
         self._container = container
 
     def opened(self) -> None:
+        """The connection stands."""
         self._links.spare(self._container, self)
 
     def binary(self, view: memoryview) -> None:
+        """A binary message came in."""
         if self.pair is None:
             self._refuse(CLOSE_POLICY, "no stream yet")
         else:
             self.pair.binary("agent", view)
 
     def text(self, text: str) -> None:
+        """A text message came in."""
         if self.pair is None:
             self._refuse(CLOSE_POLICY, "no stream yet")
         else:
             self.pair.text("agent", text)
 
     def lost(self, code: int) -> None:
+        """The connection is gone."""
         if self.pair is None:
             self._links.spare_lost(self._container, self)
         else:
@@ -107,14 +117,17 @@ class LocalHalf:
     # The pair's side.
 
     def send_binary(self, data: bytes | memoryview) -> None:
+        """One payload message."""
         if not self._over:
             self._half.payload_received(data)
 
     def send_text(self, text: str) -> None:
+        """One control message."""
         if not self._over:
             self._half.text_received(text)
 
     def close(self, code: int = CLOSE_OK, reason: str = "") -> None:
+        """Ends the stream from this end."""
         if self._over:
             return
         self._over = True
@@ -122,6 +135,7 @@ class LocalHalf:
         self._half.closed(error)
 
     def fail(self, status: int, message: str) -> None:
+        """Docker's error, then the end."""
         if not self._over:
             self._over = True
             self._half.closed(StreamError(status, message))
@@ -130,7 +144,7 @@ class LocalHalf:
         """The window bounds what the owner sends."""
 
     def resume_reading(self) -> None:
-        pass
+        """This half is read on."""
 
 
 class LocalCarrier:
@@ -141,14 +155,17 @@ class LocalCarrier:
         self._half = half
 
     def send_binary(self, data: bytes | memoryview) -> None:
+        """One payload message."""
         # While the agent is cut off nothing is kept here: its `resume` makes the owner send again.
         if self._pair.agent is not None or not self._pair.paired:
             self._pair.binary("client", data)
 
     def send_text(self, text: str) -> None:
+        """One control message."""
         if self._pair.agent is not None or not self._pair.paired:
             self._pair.text("client", text)
 
     def close(self, code: int = CLOSE_OK, reason: str = "") -> None:
+        """Ends the stream from this end."""
         self._half._over = True
         self._pair.closed("client", self._half, CLOSE_OK)

@@ -49,12 +49,15 @@ class LinkSocket(Socket):
         self._heard = 0.0
 
     def opened(self) -> None:
+        """The connection stands."""
         self._timer = asyncio.get_running_loop().call_later(HELLO_SECONDS, self._silent)
 
     def binary(self, view: memoryview) -> None:
+        """A binary message came in."""
         self._refuse(CLOSE_POLICY, "a link carries text")
 
     def text(self, text: str) -> None:
+        """A text message came in."""
         loop = asyncio.get_running_loop()
         self._heard = loop.time()
         try:
@@ -72,6 +75,7 @@ class LinkSocket(Socket):
             self._refuse(violation.code, str(violation)[:100])
 
     def lost(self, code: int) -> None:
+        """The connection is gone."""
         if self._timer is not None:
             self._timer.cancel()
         if self.link is not None:
@@ -106,7 +110,7 @@ class Link:
         self.over = False
         """The process of the last run ended, or the control plane said that nothing more will come."""
         self.queue: deque[tuple[str, dict[str, Any]]] = deque()
-        """What the control plane has not accepted yet: hellos and events, in order, each with its agent's boot."""
+        """What the control plane has not accepted yet: hellos and events in order, each with its agent's boot."""
         self.reporter: asyncio.Task[None] | None = None
         self.gone_timer: asyncio.TimerHandle | None = None
         self.recorded = 0
@@ -142,7 +146,7 @@ class Link:
         return Linked(self.tenant, self.container, boot)
 
     def disconnected(self, socket: LinkSocket, *, farewell: bool) -> None:
-        """The socket is gone; calls under way can't be answered any more. With a farewell the agent has ended itself."""
+        """The socket is gone; calls under way can't be answered. With a farewell the agent has ended itself."""
         if self.socket is not socket:
             return
         self.socket = None
@@ -202,7 +206,7 @@ class Link:
         return True
 
     async def call(self, method: str, params: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-        """One call. Raises StreamError: the agent's error, 409 without a link, 503 when it broke, 504 after `timeout`."""
+        """One call. Raises StreamError: the agent's, 409 without a link, 503 when it broke, 504 after `timeout`."""
         if not await self.wait(REDIAL_WAIT_SECONDS) or self.socket is None:
             raise StreamError(409, f"agent of container {self.container} is not connected")
         if len(self._calls) >= _MAX_CALLS:

@@ -1,7 +1,7 @@
 """Pairs the two halves of each stream and pumps messages between them, unchanged.
 
-docs/wire-protocol.md, section 3. Messages that were read while the other half is missing go to it when it is there (again):
-early stdin, and the `resume` of an end that redialled first.
+docs/wire-protocol.md, section 3. Messages that were read while the other half is missing go to it when it is there
+(again): early stdin, and the `resume` of an end that redialled first.
 """
 
 from __future__ import annotations
@@ -23,19 +23,29 @@ _ENDED_KEPT = 4096
 class Half(Protocol):
     """One end of a pair, as the relay sees it."""
 
-    def send_binary(self, data: bytes | memoryview) -> None: ...
+    def send_binary(self, data: bytes | memoryview) -> None:
+        """One payload message."""
+        ...
 
-    def send_text(self, text: str) -> None: ...
+    def send_text(self, text: str) -> None:
+        """One control message."""
+        ...
 
-    def close(self, code: int = CLOSE_OK, reason: str = "") -> None: ...
+    def close(self, code: int = CLOSE_OK, reason: str = "") -> None:
+        """Ends the stream from this end."""
+        ...
 
     def fail(self, status: int, message: str) -> None:
         """Sends Docker's error as the last message and closes."""
         ...
 
-    def pause_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        """Nothing more is read from this half."""
+        ...
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        """This half is read on."""
+        ...
 
 
 class _Place:

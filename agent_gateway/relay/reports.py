@@ -1,4 +1,4 @@
-"""Hands agents' hellos and events to the control plane: in order per container, again until accepted, then acknowledged."""
+"""Hands agents' hellos and events to the control plane: in order per container, again until accepted."""
 
 from __future__ import annotations
 

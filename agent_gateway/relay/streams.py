@@ -162,7 +162,7 @@ class Streams:
                 link.socket.send({"type": "drain"})
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        while len(self.pairs) and loop.time() < until:
+        while len(self.pairs) and loop.time() < until:  # noqa: ASYNC110 - once, at the end of the process
             await asyncio.sleep(0.05)
         for pair in self.pairs.all():
             pair.go_away()

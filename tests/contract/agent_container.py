@@ -1,4 +1,4 @@
-"""The real agent as PID 1 of a small container: own mount, PID and UTS namespace, a root of busybox or of one static binary."""
+"""The real agent as PID 1 of a small container: own namespaces, a root of busybox or of one static binary."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if [ -d "$ROOT/dev" ]; then
   mount -t tmpfs shm "$ROOT/dev/shm"
 fi
 exec env -i PATH="$PATH" SOCKERLESS_CALLBACK_URL="$URL" SOCKERLESS_CONTAINER_ID=c0ffee SOCKERLESS_AGENT_TOKEN=secret \
-  SOCKERLESS_CONNECT_TIMEOUT="$TIMEOUT" chroot "$ROOT" /agent
+  SOCKERLESS_CONNECT_TIMEOUT="$TIMEOUT" SSL_CERT_FILE=/ca.pem chroot --userspec="$USERSPEC" "$ROOT" /agent
 """
 
 
@@ -50,7 +50,7 @@ def needs_namespaces() -> None:
 def built_agent() -> Path:
     try:
         found = binary.path()
-    except binary.AgentNotBuilt:
+    except binary.AgentNotBuiltError:
         subprocess.run([_AGENT / "build.sh"], check=True)
         return binary.path()
     newest = max(f.stat().st_mtime for f in _AGENT.rglob("*.go"))
@@ -82,18 +82,19 @@ def scratch_root(root: Path, program: str) -> Path:
 
 
 def spec(*argv: str, **fields: object) -> dict[str, Any]:
-    base: dict[str, Any] = {"run": 1, "argv": list(argv), "env": [], "workdir": "/", "user": "", "groups": [], "tty": False}
-    base |= {"open_stdin": False, "stdin_once": False, "rows": 0, "cols": 0, "hostname": "c0ffee", "mounts": [], "sources": []}
-    base |= {"stop_signal": 15, "cap_add": [], "cap_drop": [], "ulimits": [], "log_max_bytes": 64 << 20, "linger_seconds": 0}
-    return base | fields
+    base: dict[str, Any] = {"run": 1, "argv": list(argv), "env": [], "workdir": "/", "user": "", "groups": []}
+    base |= {"tty": False, "open_stdin": False, "stdin_once": False, "rows": 0, "cols": 0, "hostname": "c0ffee"}
+    base |= {"stop_signal": 15, "cap_add": [], "cap_drop": [], "ulimits": [], "mounts": [], "sources": []}
+    return base | {"log_max_bytes": 64 << 20, "linger_seconds": 0} | fields
 
 
 class AgentContainer:
     """A running container of the agent's."""
 
-    def __init__(self, root: Path, url: str, timeout: float = 30) -> None:
+    def __init__(self, root: Path, url: str, *, timeout: float = 30, user: str = "0:0") -> None:
         self.root = root
         environment = {"ROOT": str(root), "URL": url, "TIMEOUT": str(timeout), "PATH": os.environ["PATH"]}
+        environment["USERSPEC"] = user
         command = ["unshare", "-m", "-p", "-u", "-f", "--kill-child", "sh", "-c", _PREPARE]
         self.stdout = root.parent / f"{root.name}.stdout"
         self.stderr = root.parent / f"{root.name}.stderr"
@@ -106,14 +107,16 @@ class AgentContainer:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return int(children[0])
 
+    def resident(self) -> int:
+        """Return the agent's resident memory in bytes."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) << 10
+
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
     async def exit_code(self, timeout: float = 30) -> int:
-        async with asyncio.timeout(timeout):
-            while self.process.poll() is None:
-                await asyncio.sleep(0.01)
-        code = self.process.returncode
+        code = await asyncio.to_thread(self.process.wait, timeout)
         return code if code >= 0 else 128 - code
 
     def end(self) -> None:
@@ -122,13 +125,16 @@ class AgentContainer:
             self.process.wait()
 
 
+Running = tuple[AgentPeer, AgentContainer]
+
+
 @asynccontextmanager
-async def agent(tmp_path: Path, *, scratch: str = "", timeout: float = 30) -> AsyncIterator[tuple[AgentPeer, AgentContainer]]:
+async def agent(tmp_path: Path, *, scratch: str = "", timeout: float = 30, user: str = "0:0") -> AsyncIterator[Running]:
     """A peer, and an agent that has said hello to it."""
     needs_namespaces()
     root = scratch_root(tmp_path / "root", scratch) if scratch else busybox_root(tmp_path / "root")
     async with AgentPeer() as peer:
-        container = AgentContainer(root, peer.url, timeout)
+        container = AgentContainer(root, peer.url, timeout=timeout, user=user)
         try:
             await peer.hello()
             yield peer, container

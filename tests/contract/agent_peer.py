@@ -1,10 +1,11 @@
-"""A gateway and client in one, for tests of the real agent: it speaks the wire protocol by itself, sharing no code with ours."""
+"""A gateway and client in one, for tests of the real agent. It speaks the wire protocol and shares no code with it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import secrets
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -83,6 +84,7 @@ class ClientEnd:
         self._held = bytearray()  # sent, not acknowledged
         self._base = 0
         self._eof_sent = False
+        self._begun = False
         self._changed = asyncio.Event()
         self._ack_due = False
         self._acked = 0
@@ -94,6 +96,9 @@ class ClientEnd:
         self._socket = socket
         socket.receiver = self._message
         socket.closed = self._closed
+        if not self._begun:  # later sockets begin with a resume
+            self._begun = True
+            self._send_held()
         self._wake()
 
     def _closed(self, code: int) -> None:
@@ -109,18 +114,23 @@ class ClientEnd:
                 self.received += payload
             if self.on_data:
                 self.on_data(payload)
-            if not self._ack_due and not self.hold_acks:
-                if self.count - self._acked >= 256 << 10:
-                    self._ack()
-                else:
-                    self._ack_due = True
-                    asyncio.get_running_loop().call_later(0.02, self._ack)
+            if self.hold_acks:
+                pass
+            elif self.count - self._acked >= 256 << 10:
+                self._ack()
+            elif not self._ack_due:
+                self._ack_due = True
+                asyncio.get_running_loop().call_later(0.02, self._ack_later)
         else:
             self._control(json.loads(payload))
         self._wake()
 
-    def _ack(self) -> None:
+    def _ack_later(self) -> None:
         self._ack_due = False
+        if not self.hold_acks:
+            self._ack()
+
+    def _ack(self) -> None:
         self._acked = self.count
         if self._socket:
             self._socket.text({"ack": self.count})
@@ -138,10 +148,7 @@ class ClientEnd:
                 self._socket.text({"resume": {"received": self.count, "answer": value["id"]}})
                 del self._held[: value["received"] - self._base]
                 self._base = value["received"]
-                for at in range(0, len(self._held), 65536):
-                    self._binary(bytes(self._held[at : at + 65536]))
-                if self._eof_sent:
-                    self._socket.text({"eof": True})
+                self._send_held()
         elif key == "eof":
             self.eof_received = True
         elif key == "exit":
@@ -150,6 +157,12 @@ class ClientEnd:
             setattr(self, key, value)
         else:
             raise AssertionError(f"unknown control {control}")
+
+    def _send_held(self) -> None:
+        for at in range(0, len(self._held), 65536):
+            self._binary(bytes(self._held[at : at + 65536]))
+        if self._eof_sent and self._socket:
+            self._socket.text({"eof": True})
 
     # The test's side
 
@@ -169,7 +182,7 @@ class ClientEnd:
     async def send(self, data: bytes) -> None:
         for at in range(0, len(data), 65536):
             piece = data[at : at + 65536]
-            await self.until(lambda n=len(piece): len(self._held) + n <= _WINDOW or self.ended)  # type: ignore[misc]
+            await self.until(lambda: len(self._held) + 65536 <= _WINDOW or self.ended)
             if self.ended:
                 return
             self._held += piece
@@ -218,7 +231,8 @@ class ClientEnd:
 class AgentPeer:
     """The gateway. `async with AgentPeer() as peer` listens; then an agent is started against `peer.url`."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.link: Socket | None = None
         self.links = 0
         self.spares: list[Socket] = []
@@ -233,7 +247,7 @@ class AgentPeer:
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> AgentPeer:
-        self._server = await ws_create_server(self._upgrade, "127.0.0.1", 0, max_frame_size=1 << 21)
+        self._server = await ws_create_server(self._upgrade, "127.0.0.1", 0, max_frame_size=1 << 21, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -247,7 +261,7 @@ class AgentPeer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def _upgrade(self, request: WSUpgradeRequest) -> Any:
         token = request.headers.get("Authorization", "")
@@ -262,10 +276,14 @@ class AgentPeer:
             socket.closed = lambda code: self._wake()
         elif socket.path == "/agent/streams":
             self.spares.append(socket)
-            socket.closed = lambda code: socket in self.spares and self.spares.remove(socket)
+            socket.closed = lambda code: self._spare_closed(socket)
         else:
             self.ends[socket.path.rsplit("/", 1)[1]].attach(socket)
         self._wake()
+
+    def _spare_closed(self, socket: Socket) -> None:
+        if socket in self.spares:
+            self.spares.remove(socket)
 
     def _wake(self) -> None:
         self._changed.set()
@@ -306,8 +324,14 @@ class AgentPeer:
         """Answer the hello with a start, and return the `started` or `failed` event."""
         await self.hello()
         self.tell({"type": "welcome", "action": "start", "spec": spec, "streams": streams or []})
-        await self.until(lambda: any(e["type"] in ("started", "failed") and e["run"] == spec["run"] for e in self.events))
-        return next(e for e in self.events if e["type"] in ("started", "failed") and e["run"] == spec["run"])
+
+        def outcome() -> Json | None:
+            return next(
+                (e for e in self.events if e["type"] in ("started", "failed") and e["run"] == spec["run"]), None
+            )
+
+        await self.until(lambda: outcome() is not None)
+        return outcome() or {}
 
     async def event(self, kind: str, timeout: float = 20, **fields: object) -> Json:
         def find() -> Json | None:
@@ -333,9 +357,9 @@ class AgentPeer:
             raise CallRefused(reply["error"]["status"], reply["error"]["message"])
         return reply["result"]
 
-    def open(self, kind: str, *, stream_id: str | None = None, **params: object) -> ClientEnd:
+    def open(self, kind: str, **params: object) -> ClientEnd:
         """Open a stream: on the spare when there is one, as the relay does."""
-        stream_id = stream_id or secrets.token_hex(6)
+        stream_id = secrets.token_hex(6)
         end = self.ends[stream_id] = ClientEnd(self, stream_id)
         message = {"type": "open", "stream": stream_id, "kind": kind, "params": params}
         if self.use_spares and self.spares:

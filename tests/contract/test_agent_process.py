@@ -85,7 +85,9 @@ async def test_a_file_that_is_no_program_is_an_exit_with_255_and_a_line_on_stder
         assert end.exit_code == 255
 
 
-@pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 1", 1), ("kill -9 $$", 137), ("kill -TERM $$", 143)])
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 0", 0), ("exit 1", 1), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
+)
 async def test_exit_codes_are_exact(tmp_path: Path, script: str, code: int) -> None:
     async with agent(tmp_path) as (peer, container):
         await peer.start(spec("sh", "-c", script))

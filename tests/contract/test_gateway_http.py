@@ -63,6 +63,16 @@ class Client:
         self.send(head + headers + b"\r\n" + body + early)
 
 
+async def sink(stream: AgentStream, kind: str, params: dict[str, Any]) -> None:
+    """`wc -c`, which reads at once and writes at the end."""
+    stream.finish(Result({"pid": 7}))
+    size = 0
+    async for chunk in stream.chunks():
+        size += len(chunk)
+    await stream.send(str(size).encode())
+    await stream.exit(0)
+
+
 async def connected(gateway: Any, handler: Any = echo) -> FakeAgent:
     agent = FakeAgent(gateway.url, "c1", handler)
     await agent.connect()
@@ -89,6 +99,17 @@ async def test_exec_is_hijacked_with_early_bytes_and_half_close(upgrade: bool, e
         request = plane.requests[0]
         assert (request.method, request.path, request.query) == ("POST", "/v1.47/exec/e1/start", "x=1")
         assert request.body == {"Detach": False, "Tty": True}
+        await agent.close()
+
+
+async def test_more_stdin_than_the_window_flows_while_output_is_held_back() -> None:
+    async with running_gateway() as gateway:
+        agent = await connected(gateway, sink)
+        client = await Client.connect(gateway.port)
+        client.request("POST", "/exec/e1/start", EXEC, early=b"x" * 8_000_000)
+        assert (await client.head())[0] == 101
+        client.writer.write_eof()
+        assert await client.rest() == b"8000000"
         await agent.close()
 
 
@@ -287,7 +308,7 @@ async def test_attach_over_a_websocket_is_not_multiplexed() -> None:
         await dial(f"http://127.0.0.1:{gateway.port}/v1.47/containers/c1/attach/ws?stream=1", ws, "x")
         ws.send_binary(b"hello")
         async with asyncio.timeout(SECONDS):
-            while not ws.code:
+            while not ws.code:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert (ws.data, ws.code) == (b"hello", 1000)
         assert plane.requests[0].authorization == "Bearer x"

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from agent_gateway.control_plane_client import Refused
+from agent_gateway.control_plane_client import Linked, Refused
 from agent_gateway.protocol import Result
 from agent_gateway.relay import streams as relay_streams
 from agent_gateway.stream_dial import WebsocketCarrier
@@ -31,7 +31,7 @@ SECONDS = 5.0
 
 async def eventually(condition: Any) -> None:
     async with asyncio.timeout(SECONDS):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -281,7 +281,7 @@ async def test_events_are_reported_in_order_until_accepted_then_acknowledged() -
 
 async def test_an_event_the_control_plane_will_never_accept_is_not_kept_for_ever() -> None:
     class Strict(FakeControlPlane):
-        async def event(self, container: str, event: Any) -> None:
+        async def event(self, agent: Linked, event: Any) -> None:
             raise Refused(404, "No such container: c1")
 
     async with running_gateway(Strict()) as gateway:
@@ -293,7 +293,7 @@ async def test_an_event_the_control_plane_will_never_accept_is_not_kept_for_ever
 
 async def test_an_agent_nobody_wants_is_told_to_shut_down() -> None:
     class Strict(FakeControlPlane):
-        async def hello(self, container: str, message: Any) -> dict[str, Any]:
+        async def hello(self, agent: Linked, message: Any) -> dict[str, Any]:
             raise Refused(404, "No such container: c1")
 
     async with running_gateway(Strict()) as gateway:
@@ -387,9 +387,7 @@ async def test_wrong_tokens_open_nothing() -> None:
                 )
                 assert answer.status_code == 401
                 assert "message" in answer.json()
-            answer = await client.post(
-                "/links/c1/calls", content=b"[", headers={"authorization": f"Bearer {call}"}
-            )
+            answer = await client.post("/links/c1/calls", content=b"[", headers={"authorization": f"Bearer {call}"})
             assert answer.status_code == 400
             assert (await client.get("/agent/binary/linux-amd64")).status_code == 401
             # The agents' listener is not Docker's.

@@ -182,7 +182,7 @@ def test_container_prune(endpoint: Endpoint, name: str) -> None:
 def test_events_tell_the_story(endpoint: Endpoint, name: str) -> None:
     live = endpoint.spawn("events", "--filter", f"container={name}", "--format", "{{.Action}}")
     time.sleep(0.5)
-    endpoint.out("run", "--rm", "--name", name, "busybox", "sh", "-c", "exit 6")
+    endpoint.docker("run", "--rm", "--name", name, "busybox", "sh", "-c", "exit 6")
     time.sleep(0.5)
     live.terminate()
     told = live.communicate(timeout=10)[0].decode().split()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +17,7 @@ from tests.registry import Registry, running_registry
 @pytest.fixture(scope="module")
 def registry() -> Iterator[Registry]:
     with running_registry() as running:
-        running.push("team/tool:1.0", images.busybox(Cmd=["echo", "pulled"]))
+        running.push("team/tool:1.0", images.busybox(Cmd=["echo", "pulled"], extra=os.urandom(1_000_000)))
         yield running
 
 

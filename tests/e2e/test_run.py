@@ -119,7 +119,7 @@ def test_environment_workdir_user_entrypoint_name(endpoint: Endpoint, name: str)
 def test_named_user_and_missing_user(endpoint: Endpoint) -> None:
     assert endpoint.out("run", "--rm", "-u", "app:staff", "busybox", "sh", "-c", "id -un; id -gn") == "app\nstaff"
     done = endpoint.docker("run", "--rm", "-u", "nobody-knows", "busybox", "true")
-    assert done.returncode == 126
+    assert done.returncode == 125
     assert b"unable to find user nobody-knows: no matching entries in passwd file" in done.stderr
 
 

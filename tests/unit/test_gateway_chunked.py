@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ def _encode(chunks: list[bytes]) -> bytes:
 def _feed(body: ChunkedBody | FixedBody, wire: bytes, cuts: list[int]) -> tuple[bytes, bytes | None]:
     got, rest = b"", None
     points = sorted({0, len(wire), *(cut % (len(wire) + 1) for cut in cuts)})
-    for start, end in zip(points, points[1:], strict=False):
+    for start, end in pairwise(points):
         if rest is not None:
             rest += wire[start:end]
             continue

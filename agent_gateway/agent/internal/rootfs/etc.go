@@ -36,7 +36,8 @@ ff02::2	ip6-allrouters
 // etcHosts adds the container's own name and --add-host entries to what the platform has written.
 func (s *Spec) etcHosts() error {
 	const path = "/etc/hosts"
-	text, _ := os.ReadFile(path)
+	old, _ := os.ReadFile(path)
+	text := bytes.Clone(old)
 	if !bytes.Contains(text, []byte("localhost")) {
 		text = append([]byte(localHosts), text...)
 	}
@@ -53,6 +54,9 @@ func (s *Spec) etcHosts() error {
 			names = s.Hostname + "." + s.Domainname + " " + s.Hostname
 		}
 		text = fmt.Appendf(text, "%s\t%s\n", ownAddress(), names)
+	}
+	if bytes.Equal(text, old) {
+		return nil
 	}
 	if err := replace(path, text); err != nil && len(s.ExtraHosts) > 0 {
 		return fmt.Errorf("extra hosts cannot be written: %w", err)

@@ -139,16 +139,16 @@ func makeDirs(path string) (string, error) {
 
 // openBelow opens source/subpath. A symlink in a volume's content cannot lead out of the volume.
 func openBelow(source, subpath string, create bool) (*os.File, error) {
-	const path = 0x200000 // O_PATH
+	const how = os.O_RDONLY | syscall.O_NONBLOCK
 	if subpath == "" {
-		return os.OpenFile(source, path, 0)
+		return os.OpenFile(source, how, 0)
 	}
 	root, err := os.OpenRoot(source)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	f, err := root.OpenFile(subpath, path, 0)
+	f, err := root.OpenFile(subpath, how, 0)
 	if create && errors.Is(err, fs.ErrNotExist) {
 		made := ""
 		for _, element := range strings.Split(filepath.Clean(subpath), "/") {
@@ -157,7 +157,7 @@ func openBelow(source, subpath string, create bool) (*os.File, error) {
 				return nil, err
 			}
 		}
-		f, err = root.OpenFile(subpath, path, 0)
+		f, err = root.OpenFile(subpath, how, 0)
 	}
 	return f, err
 }

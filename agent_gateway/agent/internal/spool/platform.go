@@ -2,6 +2,7 @@ package spool
 
 import (
 	"encoding/base64"
+	"fmt"
 	"io"
 	"strconv"
 	"sync"
@@ -10,7 +11,7 @@ import (
 )
 
 const (
-	platformPending = 4 << 20
+	platformPending = 512 << 10
 	platformPatient = time.Second // without progress for so long, the platform's pipe counts as stuck
 )
 
@@ -26,6 +27,7 @@ type Platform struct {
 	writing  bool
 	stuck    bool
 	progress time.Time
+	dropped  int64
 	stamp    Stamp
 }
 
@@ -41,9 +43,14 @@ func (p *Platform) Add(at int64, run int, line []byte, partial bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.pending) > platformPending && !p.wait() {
+		p.dropped++
 		return
 	}
 	b := p.pending
+	if p.dropped > 0 {
+		b = fmt.Appendf(b, `{"message":"%d lines are missing here: the platform did not take them in time","severity":"WARNING","sockerless":{"agent":true}}`+"\n", p.dropped)
+		p.dropped = 0
+	}
 	if utf8.Valid(line) {
 		b = appendString(append(b, `{"message":"`...), line)
 	} else {
@@ -101,9 +108,7 @@ func (p *Platform) write() {
 			}
 		}
 		p.mu.Lock()
-		if cap(whole) <= 1<<20 { // a larger one, left by a burst, goes back to the system
-			p.spare = whole[:0]
-		}
+		p.spare = whole[:0]
 		p.changed.Broadcast()
 	}
 	p.writing = false

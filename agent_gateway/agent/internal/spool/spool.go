@@ -12,7 +12,8 @@ const (
 	segments     = 8
 	defaultMax   = 64 << 20
 	memoryMax    = 8 << 20 // without a writable file system
-	entryHeader  = 12      // nanoseconds since 1970 (8 bytes), kind and length (4 bytes)
+	batchMax     = 64 << 10
+	entryHeader  = 12 // nanoseconds since 1970 (8 bytes), kind and length (4 bytes)
 	partialEntry = 0x80
 )
 
@@ -79,6 +80,9 @@ func (s *Spool) Add(at int64, kind byte, line []byte, partial bool) {
 	}
 	s.batch = b
 	s.entries++
+	if int64(len(b)) >= min(batchMax, s.max/segments/4) {
+		s.Flush()
+	}
 }
 
 // Flush writes the batch. Add and Flush are called by one goroutine at a time.
@@ -126,12 +130,21 @@ func (s *Spool) writable(n int64) *segment {
 }
 
 func (s *Spool) rotate(seg *segment) *segment {
-	s.segs = append(s.segs, seg)
-	if len(s.segs) > segments {
+	limit := s.max
+	if seg.file == nil {
+		limit = min(limit, memoryMax)
+	}
+	var total int64
+	for _, old := range s.segs {
+		total += old.size
+	}
+	for len(s.segs) > 0 && (len(s.segs) >= segments || total > limit-limit/segments) {
 		// Readers may still hold the dropped segment; its file is closed when the last of them lets go of it.
+		total -= s.segs[0].size
 		s.segs = append(s.segs[:0:0], s.segs[1:]...)
 		s.first++
 	}
+	s.segs = append(s.segs, seg)
 	return seg
 }
 

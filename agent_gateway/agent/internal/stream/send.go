@@ -16,6 +16,12 @@ func (s *Stream) Begin() ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !s.gone && !s.ending && Window-(s.out.end-s.out.base) < least {
+		if s.unsent() {
+			s.mu.Unlock()
+			s.flush()
+			s.mu.Lock()
+			continue
+		}
 		s.changed.Wait()
 	}
 	if s.gone || s.ending {
@@ -30,8 +36,34 @@ func (s *Stream) Begin() ([]byte, error) {
 	return space, nil
 }
 
+// unsent tells whether a flush would have something to do.
+func (s *Stream) unsent() bool {
+	return s.sent < s.out.end && s.conn != nil && s.waiting == "" && !s.flushing
+}
+
 // Commit appends the first n bytes of the space that Begin returned, and sends them.
 func (s *Stream) Commit(n int) {
+	s.CommitLater(n)
+	if n > 0 {
+		s.Flush()
+	}
+}
+
+// laterMax is how much CommitLater lets pile up.
+const laterMax = 64 << 10
+
+// Flush sends what CommitLater has left.
+func (s *Stream) Flush() {
+	s.mu.Lock()
+	unsent := s.unsent()
+	s.mu.Unlock()
+	if unsent {
+		s.flush()
+	}
+}
+
+// CommitLater is Commit for a producer that has more at hand: small pieces travel together. It must call Flush before it waits for its source.
+func (s *Stream) CommitLater(n int) {
 	s.mu.Lock()
 	s.open = false
 	s.out.commit(n)
@@ -40,10 +72,11 @@ func (s *Stream) Commit(n int) {
 	} else if n == 0 && s.out.base == s.out.end {
 		s.out.drop(s.out.end, false)
 	}
+	full := s.out.end-s.sent >= laterMax
 	s.mu.Unlock()
 	s.producing.Unlock()
-	if n > 0 {
-		s.flush()
+	if full {
+		s.Flush()
 	}
 }
 
@@ -71,20 +104,22 @@ func Header(p []byte, kind byte, n int) {
 	binary.BigEndian.PutUint32(p[4:], uint32(n))
 }
 
-// WriteFrame appends p as stdcopy frames; kind 0 writes it raw (TTY).
+// WriteFrame appends p as stdcopy frames, to be sent by Flush at the latest; kind 0 writes it raw (TTY).
 func (s *Stream) WriteFrame(kind byte, p []byte) error {
-	if kind == 0 {
-		_, err := s.Write(p)
-		return err
+	head := 0
+	if kind != 0 {
+		head = HeaderSize
 	}
 	for len(p) > 0 {
 		space, err := s.Begin()
 		if err != nil {
 			return err
 		}
-		n := copy(space[HeaderSize:], p)
-		Header(space, kind, n)
-		s.Commit(HeaderSize + n)
+		n := copy(space[head:], p)
+		if head > 0 {
+			Header(space, kind, n)
+		}
+		s.CommitLater(head + n)
 		p = p[n:]
 	}
 	return nil
