@@ -120,9 +120,7 @@ class ControlPlane:
             return deployment.gateway_url
 
         events = ContainerEvents(self._events)
-        creation = Creation(
-            containers, images, volumes, networks, events, backends, settings.backend, pick_gateway
-        )
+        creation = Creation(containers, images, volumes, networks, events, backends, settings.backend, pick_gateway)
         system = System(
             self._store,
             containers,
@@ -162,7 +160,11 @@ class ControlPlane:
     async def start(self) -> None:
         """Starts the reconciler, and loads the cloud's SDKs so that the first `docker run` does not wait for them."""
         self._reconciling = asyncio.create_task(self._runs.reconciler.run_forever(), name="reconciler")
-        self._runs.background.spawn(self.backend.warm(), "loading the cloud's SDKs")
+        self._runs.background.spawn(self._warm(), "loading the cloud's SDKs")
+
+    async def _warm(self) -> None:
+        await self.backend.warm()
+        await self._services.images.warm()
 
     async def stop(self) -> None:
         """Ends the background work; containers go on."""
@@ -173,6 +175,7 @@ class ControlPlane:
         await self._events.close()
         await self._agents.close()
         await self.backend.close()
+        await self._storage.close()
         await self._registry.close()
         await self._upstreams.close()
         await self._store.close()

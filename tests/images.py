@@ -89,7 +89,10 @@ def archive(tag: str, layers: list[bytes], config: Mapping[str, Any]) -> bytes:
 
 def busybox(tag: str = "busybox:latest", *, extra: bytes = b"", **config: Any) -> bytes:
     """The busybox image, as `docker load` takes it; `extra` makes a second layer with `/extra` of that content."""
-    defaults: dict[str, Any] = {"Cmd": ["sh"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]}
+    defaults: dict[str, Any] = {
+        "Cmd": ["sh"],
+        "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+    }
     layers = [busybox_layer()]
     if extra:
         out = io.BytesIO()

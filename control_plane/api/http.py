@@ -92,7 +92,11 @@ class DockerRequest:
         """The JSON body as a wire type. 400 with the first fault named."""
         body = await self.json()
         if not isinstance(body, dict):
-            raise InvalidParameter("invalid JSON: got EOF while reading request body" if body is None else "invalid JSON: an object is wanted")
+            raise InvalidParameter(
+                "invalid JSON: got EOF while reading request body"
+                if body is None
+                else "invalid JSON: an object is wanted"
+            )
         try:
             return model.model_validate(body)
         except ValidationError as error:
@@ -119,4 +123,5 @@ def error_response(error: DockerError) -> Response:
 
 
 def empty(status: int = 204) -> Response:
+    """An answer without a body."""
     return Response(status_code=status)

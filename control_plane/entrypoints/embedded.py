@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import platform
 import secrets
 import signal
 import socket
@@ -22,6 +23,7 @@ from control_plane.settings import Settings, default_data_dir
 
 PROJECT = "local"
 _BACKENDS = ("cloudrun",)
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _KEY_BYTES = 32
 
 
@@ -217,6 +219,7 @@ class Embedded:
         cloud_run = load_settings(
             project=PROJECT,
             callback_url=url,
+            architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
             gcp_endpoint=self._cloud.grpc_target,
             storage_endpoint=self._cloud.http_url,
             bind_rules=os.environ.get("SOCKERLESS_BIND_RULES", "/=nfs://localhost/"),

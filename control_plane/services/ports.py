@@ -28,7 +28,9 @@ class Stream(Protocol):
         """Sends payload; waits while the window is full."""
         ...
 
-    async def send_eof(self) -> None: ...
+    async def send_eof(self) -> None:
+        """No more payload from us."""
+        ...
 
     async def close(self) -> None:
         """Detaches. Safe to call twice."""
@@ -54,17 +56,25 @@ class Blobs(Protocol):
         """Stores and returns the size in bytes. Raises Unavailable; nothing is kept of a broken upload."""
         ...
 
-    def get(self, key: str) -> AsyncIterator[bytes]: ...
+    def get(self, key: str) -> AsyncIterator[bytes]:
+        """The bytes. Raises NotFound."""
+        ...
 
-    async def delete(self, key: str) -> None: ...
+    async def delete(self, key: str) -> None:
+        """Repeatable."""
+        ...
 
 
 class VolumeStorage(Protocol):
     """The cloud's side of a volume (a bucket prefix, an NFS directory)."""
 
-    async def create(self, volume: Volume) -> None: ...
+    async def create(self, volume: Volume) -> None:
+        """Makes it mountable. Repeatable."""
+        ...
 
-    async def remove(self, volume: Volume) -> None: ...
+    async def remove(self, volume: Volume) -> None:
+        """Deletes it and what is in it. Repeatable."""
+        ...
 
     def mountpoint(self, volume: Volume) -> str:
         """The text `docker volume inspect` shows as Mountpoint, e.g. `gs://bucket/volumes/tenant/name`."""

@@ -27,6 +27,7 @@ class Records(Generic[E]):
         self._decoded: dict[tuple[str, str], tuple[str, E]] = {}
 
     def decode(self, document: Document) -> E:
+        """The document as an instance; the same one for the same revision."""
         place = (document.tenant, document.key)
         known = self._decoded.get(place)
         if known is not None and known[0] == document.revision:
@@ -38,13 +39,16 @@ class Records(Generic[E]):
         return entity
 
     async def get(self, tenant: str, key: str) -> E | None:
+        """One entity, or None."""
         document = await self.store.get(self.collection, tenant, key)
         return None if document is None else self.decode(document)
 
     async def find(self, tenant: str, prefix: str, limit: int = 2) -> list[E]:
+        """Entities whose key starts with `prefix`."""
         return [self.decode(d) for d in await self.store.find(self.collection, tenant, prefix, limit)]
 
     async def list(self, tenant: str | None = None) -> list[E]:
+        """All of a tenant; of all tenants with None."""
         return [self.decode(d) for d in await self.store.list(self.collection, tenant)]
 
     async def create(self, tenant: str, key: str, entity: E) -> E:

@@ -41,7 +41,9 @@ class StoreFull(Exception):
 class Store(Protocol):
     """Compare-and-set document store. Keys are unique per (collection, tenant)."""
 
-    async def get(self, collection: Collection, tenant: str, key: str) -> Document | None: ...
+    async def get(self, collection: Collection, tenant: str, key: str) -> Document | None:
+        """One document, or None."""
+        ...
 
     async def find(self, collection: Collection, tenant: str, prefix: str, limit: int = 2) -> list[Document]:
         """Documents whose key starts with `prefix`, in key order (Docker's id prefixes)."""
@@ -71,4 +73,6 @@ class Store(Protocol):
         """
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Frees what it holds; what was written is kept."""
+        ...

@@ -27,7 +27,7 @@ _UNCONFINED = (32, 33, 16, 17, 22, 25, 34, 30, 37, 35, 36)
 _SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """A start that cannot be; `kind` as in findings.RuntimeRefused."""
 
     def __init__(self, kind: str, text: str) -> None:

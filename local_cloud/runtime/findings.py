@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-class RuntimeRefused(Exception):  # noqa: N818 - a refusal is an answer
+class RuntimeRefused(Exception):
     """The runtime cannot do what was asked. The text says why, for a person.
 
     `kind` tells the causes apart: `command` (not found, not executable), `user`, `workdir`, `layer`, `mount`, `spec`,

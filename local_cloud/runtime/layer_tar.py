@@ -22,7 +22,7 @@ _XATTR = "SCHILY.xattr."
 _NO_SUPPORT = (errno.ENOTSUP, errno.EPERM)
 
 
-class HostileLayer(Exception):  # noqa: N818
+class HostileLayer(Exception):
     """The tar contains what no layer may."""
 
 

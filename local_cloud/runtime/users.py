@@ -11,7 +11,7 @@ _MAX_FILE = 4 << 20
 _MAX_ID = 0x7FFFFFFF
 
 
-class UnknownUser(Exception):  # noqa: N818
+class UnknownUser(Exception):
     """USER names someone the image does not know; the text is runc's."""
 
 

@@ -54,7 +54,10 @@ def take(engines: list[Engine], wanted: list[str]) -> dict[str, dict[str, float]
             for engine in engines:
                 figures[engine.name].append(measure(engine))
         medians[name] = {engine: statistics.median(seen) for engine, seen in figures.items()}
-        print(f"  {name}: " + ", ".join(f"{engine} {value:,.1f} {unit}" for engine, value in medians[name].items()), flush=True)
+        print(
+            f"  {name}: " + ", ".join(f"{engine} {value:,.1f} {unit}" for engine, value in medians[name].items()),
+            flush=True,
+        )
     return medians
 
 
@@ -66,9 +69,9 @@ def table(medians: dict[str, dict[str, float]]) -> str:
         other = seen.get("dockerd")
         ratio = f"{seen['sockerless'] / other:.2f}" if other else "-"
         sign = "≤" if unit in LESS_IS_BETTER else "≥"
-        lines.append(
-            f"| {name} | {unit} | {seen['sockerless']:,.1f} | {f'{other:,.1f}' if other else '-'} | {ratio} | {f'{sign} {target}' if target else '-'} |"
-        )
+        theirs = f"{other:,.1f}" if other else "-"
+        wanted = f"{sign} {target}" if target else "-"
+        lines.append(f"| {name} | {unit} | {seen['sockerless']:,.1f} | {theirs} | {ratio} | {wanted} |")
     return "\n".join(lines)
 
 

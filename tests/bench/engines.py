@@ -34,7 +34,12 @@ class Engine:
     def docker(self, *arguments: str, stdin: bytes | None = None) -> bytes:
         """Runs the docker CLI; it must succeed."""
         return subprocess.run(
-            ["docker", *arguments], input=stdin or b"", capture_output=True, check=True, timeout=300, env=self.environment()
+            ["docker", *arguments],
+            input=stdin or b"",
+            capture_output=True,
+            check=True,
+            timeout=300,
+            env=self.environment(),
         ).stdout
 
     def memory(self) -> int:
@@ -92,7 +97,8 @@ def dockerd() -> Iterator[Engine | None]:
                 program, f"--host=unix://{home}/docker.sock", f"--data-root={home}/data", f"--exec-root={home}/exec",
                 f"--pidfile={home}/pid", "--bridge=none" if not shutil.which("iptables") else "--ip-forward=true",
             ],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=(home / "log").open("wb"), start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=(home / "log").open("wb"),
+            start_new_session=True,
         )  # fmt: skip
         engine = Engine("dockerd", home / "docker.sock", home / "config", process.pid)
         try:

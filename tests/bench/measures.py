@@ -71,7 +71,10 @@ def _read_answer(connection: socket.socket) -> None:
 @contextmanager
 def many_containers(engine: Engine, count: int) -> Iterator[None]:
     """`count` created containers, removed afterwards."""
-    ids = [json.loads(request(engine, "POST", "/containers/create", {"Image": "busybox", "Cmd": ["true"]}))["Id"] for _ in range(count)]
+    ids = [
+        json.loads(request(engine, "POST", "/containers/create", {"Image": "busybox", "Cmd": ["true"]}))["Id"]
+        for _ in range(count)
+    ]
     try:
         yield
     finally:
@@ -164,7 +167,18 @@ def copy_out(engine: Engine, size: int = 256 * MIB) -> float:
 
 def logs(engine: Engine, lines: int = 300_000) -> float:
     """Lines a second of `docker logs` of an exited container."""
-    identifier = engine.docker("run", "-d", "busybox", "sh", "-c", f"yes 'a line of some sixty characters, as programs write them often' | head -n {lines}").decode().strip()
+    identifier = (
+        engine.docker(
+            "run",
+            "-d",
+            "busybox",
+            "sh",
+            "-c",
+            f"yes 'a line of some sixty characters, as programs write them often' | head -n {lines}",
+        )
+        .decode()
+        .strip()
+    )
     try:
         engine.docker("wait", identifier)
         begin = time.perf_counter()
@@ -180,7 +194,9 @@ def fifty_at_once(engine: Engine) -> float:
     """Seconds until 50 simultaneous `docker run --rm busybox true` have ended, each with exit code 0."""
     begin = time.perf_counter()
     started = [
-        subprocess.Popen(["docker", "run", "--rm", "busybox", "true"], stdin=subprocess.DEVNULL, env=engine.environment())
+        subprocess.Popen(
+            ["docker", "run", "--rm", "busybox", "true"], stdin=subprocess.DEVNULL, env=engine.environment()
+        )
         for _ in range(50)
     ]
     assert [process.wait(120) for process in started] == [0] * 50

@@ -8,7 +8,7 @@ import struct
 import tarfile
 from typing import Any
 
-import docker
+import docker.errors
 import pytest
 
 from tests.e2e.endpoint import Endpoint
@@ -16,7 +16,8 @@ from tests.e2e.endpoint import Endpoint
 
 @pytest.fixture
 def client(endpoint: Endpoint) -> Any:
-    sdk = docker.DockerClient(base_url=endpoint.host, version="auto", timeout=60)
+    module: Any = docker.client  # the SDK has no types
+    sdk = module.DockerClient(base_url=endpoint.host, version="auto", timeout=60)
     yield sdk
     sdk.close()
 
@@ -37,7 +38,8 @@ def _attach(endpoint: Endpoint, container: str) -> tuple[socket.socket, bytes]:
     connection.connect(str(endpoint.socket))
     connection.sendall(
         f"POST /v1.44/containers/{container}/attach?stdin=1&stdout=1&stderr=1&stream=1 HTTP/1.1\r\n"
-        "Host: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n".encode()
+        "Host: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+        "Content-Type: text/plain\r\nContent-Length: 0\r\n\r\n".encode()
     )
     head = b""
     while b"\r\n\r\n" not in head:
@@ -108,7 +110,7 @@ def test_docker_py_exec_demultiplexed(client: Any) -> None:
     try:
         code, (out, err) = container.exec_run(["sh", "-c", "echo o; echo e >&2; exit 4"], demux=True)
         assert (code, out, err) == (4, b"o\n", b"e\n")
-        assert [row for row in container.logs(stream=True, follow=False)] == []
+        assert list(container.logs(stream=True, follow=False)) == []
     finally:
         container.remove(force=True)
 
@@ -121,7 +123,8 @@ def test_attach_without_upgrade_is_a_raw_200(endpoint: Endpoint, client: Any) ->
         connection.settimeout(30)
         connection.connect(str(endpoint.socket))
         connection.sendall(
-            f"POST /containers/{container}/attach?stdout=1&stream=1 HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n".encode()
+            f"POST /containers/{container}/attach?stdout=1&stream=1 HTTP/1.1\r\n"
+            "Host: d\r\nContent-Length: 0\r\n\r\n".encode()
         )
         received = b""
         while b"\r\n\r\n" not in received:

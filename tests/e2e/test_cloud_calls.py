@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 
@@ -31,17 +29,18 @@ def calls(endpoint: Endpoint) -> Calls:
 
 
 @pytest.fixture
-def box(endpoint: Endpoint, name: str) -> Iterator[str]:
+def box(endpoint: Endpoint, name: str) -> str:
     endpoint.out("run", "-d", "--name", name, "busybox", "sh", "-c", "echo line; sleep 300")
     endpoint.until("line", "logs", name)
-    yield name
+    return name
 
 
 @pytest.mark.parametrize(
     "command",
     [
         ["ps", "-a"], ["inspect", "{box}"], ["exec", "{box}", "true"], ["logs", "{box}"], ["top", "{box}"],
-        ["cp", "{box}:/etc/passwd", "-"], ["info"], ["version"], ["images"], ["stop", "-t", "0", "{box}"], ["wait", "{box}"],
+        ["cp", "{box}:/etc/passwd", "-"], ["info"], ["version"], ["images"],
+        ["stop", "-t", "0", "{box}"], ["wait", "{box}"],
     ],
     ids=lambda command: command[0],
 )  # fmt: skip

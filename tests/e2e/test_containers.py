@@ -20,6 +20,7 @@ def test_ps_filters(endpoint: Endpoint, name: str) -> None:
     endpoint.docker("start", "-a", exited)
     created = endpoint.out("create", "--label", mark, "busybox")
     try:
+
         def ps(*options: str) -> set[str]:
             return set(endpoint.out("ps", "-q", "--no-trunc", "--filter", f"label={mark}", *options).split())
 
@@ -33,7 +34,9 @@ def test_ps_filters(endpoint: Endpoint, name: str) -> None:
         assert ps("-a", "--filter", f"id={created[:14]}") == {created}
         assert ps("-a", "--filter", "ancestor=busybox") == {running, exited, created}
         assert ps("-n", "1") == {created}
-        table = endpoint.out("ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Image}} {{.Status}}", "--filter", f"label={mark}")
+        table = endpoint.out(
+            "ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Image}} {{.Status}}", "--filter", f"label={mark}"
+        )
         assert f"{created} busybox Created" in table
         assert f"{exited} busybox Exited (5)" in table
         assert f"{running} busybox Up" in table
@@ -50,7 +53,22 @@ def test_ids_resolve_by_prefix_and_name(endpoint: Endpoint, name: str) -> None:
 
 
 def test_inspect_tells_what_was_asked_for(endpoint: Endpoint, name: str) -> None:
-    endpoint.out("create", "--name", name, "-e", "A=b", "--label", "l=v", "--stop-signal", "USR1", "--stop-timeout", "3", "busybox", "echo", "x")
+    endpoint.out(
+        "create",
+        "--name",
+        name,
+        "-e",
+        "A=b",
+        "--label",
+        "l=v",
+        "--stop-signal",
+        "USR1",
+        "--stop-timeout",
+        "3",
+        "busybox",
+        "echo",
+        "x",
+    )
     seen = json.loads(endpoint.out("inspect", name))[0]
     assert seen["Config"]["Cmd"] == ["echo", "x"]
     assert "A=b" in seen["Config"]["Env"]
@@ -70,7 +88,16 @@ def test_wait_started_before_and_after_the_exit(endpoint: Endpoint, name: str) -
 
 
 def test_stop_honours_a_trap(endpoint: Endpoint, name: str) -> None:
-    endpoint.out("run", "-d", "--name", name, "busybox", "sh", "-c", "trap 'echo trapped; exit 3' TERM; echo ready; while :; do sleep 0.1; done")
+    endpoint.out(
+        "run",
+        "-d",
+        "--name",
+        name,
+        "busybox",
+        "sh",
+        "-c",
+        "trap 'echo trapped; exit 3' TERM; echo ready; while :; do sleep 0.1; done",
+    )
     endpoint.until("ready", "logs", name)
     endpoint.out("stop", name)
     assert endpoint.out("inspect", "-f", "{{.State.ExitCode}}", name) == "3"
@@ -78,7 +105,9 @@ def test_stop_honours_a_trap(endpoint: Endpoint, name: str) -> None:
 
 
 def test_stop_kills_after_the_grace(endpoint: Endpoint, name: str) -> None:
-    endpoint.out("run", "-d", "--name", name, "busybox", "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done")
+    endpoint.out(
+        "run", "-d", "--name", name, "busybox", "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+    )
     endpoint.until("ready", "logs", name)
     endpoint.out("stop", "-t", "1", name)
     assert endpoint.out("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", name) == "exited 137"
@@ -86,7 +115,16 @@ def test_stop_kills_after_the_grace(endpoint: Endpoint, name: str) -> None:
 
 
 def test_kill_with_a_signal(endpoint: Endpoint, name: str) -> None:
-    endpoint.out("run", "-d", "--name", name, "busybox", "sh", "-c", "trap 'echo usr1' USR1; echo ready; while :; do sleep 0.1; done")
+    endpoint.out(
+        "run",
+        "-d",
+        "--name",
+        name,
+        "busybox",
+        "sh",
+        "-c",
+        "trap 'echo usr1' USR1; echo ready; while :; do sleep 0.1; done",
+    )
     endpoint.until("ready", "logs", name)
     endpoint.out("kill", "-s", "USR1", name)
     endpoint.until("ready\nusr1", "logs", name)
@@ -166,7 +204,8 @@ def test_top_lists_the_processes(endpoint: Endpoint, name: str) -> None:
 
 def test_health_check(endpoint: Endpoint, name: str) -> None:
     endpoint.out(
-        "run", "-d", "--name", name, "--health-cmd", "test -e /ok", "--health-interval", "200ms", "--health-retries", "1",
+        "run", "-d", "--name", name, "--health-cmd", "test -e /ok", "--health-interval", "200ms",
+        "--health-retries", "1",
         "busybox", "sh", "-c", "sleep 1; touch /ok; exec sleep 300",
     )  # fmt: skip
     endpoint.until("healthy", "inspect", "-f", "{{.State.Health.Status}}", name)
@@ -175,7 +214,9 @@ def test_health_check(endpoint: Endpoint, name: str) -> None:
 
 def test_container_prune(endpoint: Endpoint, name: str) -> None:
     endpoint.out("run", "--name", name, "--label", f"prune={name}", "busybox", "true")
-    assert endpoint.out("inspect", "-f", "{{.Id}}", name) in endpoint.out("container", "prune", "-f", "--filter", f"label=prune={name}")
+    assert endpoint.out("inspect", "-f", "{{.Id}}", name) in endpoint.out(
+        "container", "prune", "-f", "--filter", f"label=prune={name}"
+    )
     assert endpoint.docker("inspect", name).returncode == 1
 
 
@@ -187,7 +228,19 @@ def test_events_tell_the_story(endpoint: Endpoint, name: str) -> None:
     live.terminate()
     told = live.communicate(timeout=10)[0].decode().split()
     assert [action for action in told if action != "attach"] == ["create", "start", "die", "destroy"]
-    past = endpoint.out("events", "--since", "1m", "--until", "0s", "--filter", f"container={name}", "--filter", "event=die", "--format", '{{index .Actor.Attributes "exitCode"}}')
+    past = endpoint.out(
+        "events",
+        "--since",
+        "1m",
+        "--until",
+        "0s",
+        "--filter",
+        f"container={name}",
+        "--filter",
+        "event=die",
+        "--format",
+        '{{index .Actor.Attributes "exitCode"}}',
+    )
     assert past == "6"
 
 

@@ -31,7 +31,9 @@ def test_command_not_found(endpoint: Endpoint, box: str) -> None:
 
 
 def test_environment_workdir_user(endpoint: Endpoint, box: str) -> None:
-    printed = endpoint.out("exec", "-e", "MORE=2", "-w", "/tmp", "-u", "app", box, "sh", "-c", "echo $FROM_CREATE$MORE; pwd; id -un")
+    printed = endpoint.out(
+        "exec", "-e", "MORE=2", "-w", "/tmp", "-u", "app", box, "sh", "-c", "echo $FROM_CREATE$MORE; pwd; id -un"
+    )
     assert printed.splitlines() == ["12", "/tmp", "app"]
 
 

@@ -55,7 +55,11 @@ def test_private_registry_wants_the_right_credentials(endpoint: Endpoint, privat
     reference = f"{private.host}/team/tool:1.0"
     refused = endpoint.docker("pull", reference)
     assert refused.returncode == 1
-    assert b"no basic auth credentials" in refused.stderr or b"denied" in refused.stderr or b"authentication required" in refused.stderr
+    assert (
+        b"no basic auth credentials" in refused.stderr
+        or b"denied" in refused.stderr
+        or b"authentication required" in refused.stderr
+    )
     wrong = endpoint.docker("login", "-u", "robot", "--password-stdin", private.host, stdin=b"wrong")
     assert wrong.returncode == 1
     config = endpoint.data / "docker-config" / "config.json"
@@ -96,7 +100,15 @@ def test_load_refuses_what_is_no_image(endpoint: Endpoint) -> None:
 
 
 def test_image_defaults_are_used(endpoint: Endpoint) -> None:
-    endpoint.out("load", stdin=images.busybox("defaults:1", Entrypoint=["echo", "entry"], Cmd=["cmd"], Env=["A=image"], WorkingDir="/var", User="app"))
+    endpoint.out(
+        "load",
+        stdin=images.busybox(
+            "defaults:1", Entrypoint=["echo", "entry"], Cmd=["cmd"], Env=["A=image"], WorkingDir="/var", User="app"
+        ),
+    )
     assert endpoint.out("run", "--rm", "defaults:1") == "entry cmd"
     assert endpoint.out("run", "--rm", "defaults:1", "other") == "entry other"
-    assert endpoint.out("run", "--rm", "--entrypoint", "sh", "defaults:1", "-c", "echo $A; pwd; id -un") == "image\n/var\napp"
+    assert (
+        endpoint.out("run", "--rm", "--entrypoint", "sh", "defaults:1", "-c", "echo $A; pwd; id -un")
+        == "image\n/var\napp"
+    )

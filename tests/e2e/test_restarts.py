@@ -19,7 +19,16 @@ def own() -> Iterator[Endpoint]:
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_everything_is_found_again(own: Endpoint, how: str) -> None:
-    running = own.out("run", "-d", "--name", "running", "busybox", "sh", "-c", "echo before; while ! test -e /go; do sleep 0.1; done; echo after; exit 8")
+    running = own.out(
+        "run",
+        "-d",
+        "--name",
+        "running",
+        "busybox",
+        "sh",
+        "-c",
+        "echo before; while ! test -e /go; do sleep 0.1; done; echo after; exit 8",
+    )
     own.docker("run", "--name", "exited", "busybox", "sh", "-c", "echo gone; exit 6")
     own.out("create", "--name", "created", "busybox", "echo", "later")
     own.until("before", "logs", "running")

@@ -39,7 +39,15 @@ def test_output_streams_are_kept_apart(endpoint: Endpoint) -> None:
 
 
 def test_large_output_arrives_whole(endpoint: Endpoint) -> None:
-    done = endpoint.docker("run", "--rm", "busybox", "sh", "-c", "yes 0123456789abcde | head -c 33554432 | tee /dev/stderr | md5sum > /sum; cat /sum", timeout=120)  # noqa: E501
+    done = endpoint.docker(
+        "run",
+        "--rm",
+        "busybox",
+        "sh",
+        "-c",
+        "yes 0123456789abcde | head -c 33554432 | tee /dev/stderr | md5sum > /sum; cat /sum",
+        timeout=120,
+    )
     expected = hashlib.md5(b"0123456789abcde\n" * (33554432 // 16)).hexdigest()
     assert hashlib.md5(done.stderr).hexdigest() == expected
     assert done.stdout.decode().split()[0] == expected
@@ -158,11 +166,15 @@ def test_what_the_platform_cannot_do_is_refused_by_name(endpoint: Endpoint, opti
 
 def test_memory_and_cpus_are_taken(endpoint: Endpoint, name: str) -> None:
     endpoint.out("run", "--name", name, "-m", "600m", "--cpus", "1.5", "busybox", "true")
-    assert endpoint.out("inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}", name) == "629145600 1500000000"
+    assert (
+        endpoint.out("inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}", name) == "629145600 1500000000"
+    )
 
 
 def test_read_only_root(endpoint: Endpoint) -> None:
-    done = endpoint.docker("run", "--rm", "--read-only", "--tmpfs", "/run", "busybox", "sh", "-c", "echo x > /run/x && ! echo x > /x")
+    done = endpoint.docker(
+        "run", "--rm", "--read-only", "--tmpfs", "/run", "busybox", "sh", "-c", "echo x > /run/x && ! echo x > /x"
+    )
     assert done.returncode == 0, done.stderr
 
 

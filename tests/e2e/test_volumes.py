@@ -57,27 +57,42 @@ def test_image_volumes(endpoint: Endpoint, name: str) -> None:
 
 def test_bind_mount_is_this_machines_directory(endpoint: Endpoint, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("from outside\n")
-    printed = endpoint.out("run", "--rm", "-v", f"{tmp_path}:/work", "busybox", "sh", "-c", "cat /work/in; echo from inside > /work/out")
+    printed = endpoint.out(
+        "run", "--rm", "-v", f"{tmp_path}:/work", "busybox", "sh", "-c", "cat /work/in; echo from inside > /work/out"
+    )
     assert printed == "from outside"
     assert (tmp_path / "out").read_text() == "from inside\n"
 
 
 def test_bind_mount_of_a_file_and_read_only(endpoint: Endpoint, tmp_path: Path) -> None:
     (tmp_path / "one").write_text("just this\n")
-    done = endpoint.docker("run", "--rm", "-v", f"{tmp_path}/one:/etc/one:ro", "busybox", "sh", "-c", "cat /etc/one; echo x > /etc/one")
+    done = endpoint.docker(
+        "run", "--rm", "-v", f"{tmp_path}/one:/etc/one:ro", "busybox", "sh", "-c", "cat /etc/one; echo x > /etc/one"
+    )
     assert done.stdout == b"just this\n"
     assert done.returncode == 1
     assert b"Read-only file system" in done.stderr
 
 
 def test_whole_export_is_not_left_visible(endpoint: Endpoint, tmp_path: Path) -> None:
-    listed = endpoint.docker("run", "--rm", "-v", f"{tmp_path}:/work", "busybox", "sh", "-c", "ls -A /.sockerless/volumes/* 2>/dev/null; grep -c ' /.sockerless/volumes' /proc/mounts")
+    listed = endpoint.docker(
+        "run",
+        "--rm",
+        "-v",
+        f"{tmp_path}:/work",
+        "busybox",
+        "sh",
+        "-c",
+        "ls -A /.sockerless/volumes/* 2>/dev/null; grep -c ' /.sockerless/volumes' /proc/mounts",
+    )
     assert listed.stdout.strip().splitlines()[-1] == b"0"
 
 
 def test_missing_bind_source(endpoint: Endpoint, tmp_path: Path) -> None:
     endpoint.out("run", "--rm", "-v", f"{tmp_path}/made:/work", "busybox", "touch", "/work/x")
     assert (tmp_path / "made" / "x").exists()
-    refused = endpoint.docker("run", "--rm", "--mount", f"type=bind,source={tmp_path}/missing,target=/work", "busybox", "true")
+    refused = endpoint.docker(
+        "run", "--rm", "--mount", f"type=bind,source={tmp_path}/missing,target=/work", "busybox", "true"
+    )
     assert refused.returncode == 125
     assert b"bind source path does not exist" in refused.stderr
