@@ -5,11 +5,11 @@ PY := $(VENV)/bin/python
 AGENT := agent_gateway/agent/dist/sockerless-agent-linux-amd64
 AGENT_SOURCES := $(wildcard agent_gateway/agent/*.go agent_gateway/agent/*/*.go agent_gateway/agent/go.mod agent_gateway/agent/build.sh)
 
-.PHONY: setup demo test check bench up format docs clean
+.PHONY: setup demo test check bench up format docs lock clean
 
 setup: $(VENV)/.installed $(AGENT)
 
-$(VENV)/.installed: pyproject.toml requirements.lock .ci/system_packages
+$(VENV)/.installed: requirements.lock .ci/system_packages
 	.ci/system_packages
 	test -x $(PY) || python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check uv
@@ -50,8 +50,9 @@ bench: setup
 up: setup
 	$(VENV)/bin/sockerless up
 
-requirements.lock: pyproject.toml
-	$(VENV)/bin/uv pip compile --quiet --no-annotate --no-header --no-emit-index-url --python-version 3.11 --extra gcp --extra local --group dev --output-file $@ pyproject.toml
+# The exact versions that setup installs; to be run after a change of pyproject.toml.
+lock: setup
+	$(VENV)/bin/uv pip compile --quiet --no-annotate --no-header --no-emit-index-url --python-version 3.11 --extra gcp --extra local --group dev --output-file requirements.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) agent_gateway/agent/dist
