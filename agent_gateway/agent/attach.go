@@ -76,6 +76,7 @@ func (a *Agent) serveAttachment(t *attachment) {
 		t.s.Discard()
 		<-t.s.Gone()
 	default:
+		<-run.ready
 		if !run.stdin.carry(t.s, t.keys(run.spec.TTY), run.spec.StdinOnce && !run.spec.TTY) {
 			<-t.s.Gone()
 		} else { // detached: as moby does when stdin ends and is not to be closed
@@ -116,7 +117,7 @@ func (in *stdin) carry(s *stream.Stream, keys []byte, closeAtEnd bool) (detached
 		}
 		out, escaped := filter.pass(p)
 		if len(out) > 0 {
-			if _, err := in.f.Write(out); err != nil {
+			if _, err := in.f.Write(out); err != nil { // also when the process could not be started
 				s.Discard() // nobody reads it any more
 				return false
 			}

@@ -26,6 +26,7 @@ type Run struct {
 	startedAt time.Time
 
 	exit  atomic.Pointer[exitInfo]
+	ready chan struct{} // closed when stdin can be written to, or never will be
 	ended chan struct{} // closed when the process is over, however it ended
 	pumps sync.WaitGroup
 	oom   func() bool
@@ -79,7 +80,7 @@ func (a *Agent) start(spec *LaunchSpec, streams []string) error {
 	if a.size != [2]int{} {
 		spec.Rows, spec.Cols = a.size[0], a.size[1]
 	}
-	r := &Run{a: a, spec: spec, output: newOutput(a, spec), ended: make(chan struct{})}
+	r := &Run{a: a, spec: spec, output: newOutput(a, spec), ready: make(chan struct{}), ended: make(chan struct{})}
 	a.spec, a.run = spec, r
 	a.spool.Begin(spec.LogMaxBytes)
 	for _, t := range a.pending {
@@ -94,6 +95,7 @@ func (a *Agent) start(spec *LaunchSpec, streams []string) error {
 func (r *Run) live(streams []string) {
 	r.a.awaitOpened(streams)
 	done, err := r.launch()
+	close(r.ready)
 	if err != nil {
 		r.failed(err)
 		return

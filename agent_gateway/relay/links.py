@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 HELLO_SECONDS = 10.0
 DEAD_SECONDS = 60.0
 GONE_SECONDS = 10.0
+SILENT_SECONDS = 2.0
+"""The same while its process runs: an agent that lives redials much sooner, and clients wait for the exit code."""
 REDIAL_WAIT_SECONDS = 2.0
 _MAX_SPARES = 4
 _MAX_QUEUED_EVENTS = 10_000

@@ -10,7 +10,7 @@ from typing import Any
 
 from agent_gateway.control_plane_client import ControlPlane, Refused
 from agent_gateway.protocol import WELCOME_ACTIONS
-from agent_gateway.relay.links import GONE_SECONDS, Link, Links
+from agent_gateway.relay.links import GONE_SECONDS, SILENT_SECONDS, Link, Links
 
 _LOGGER = logging.getLogger("agent_gateway.relay")
 
@@ -43,7 +43,8 @@ class Reports:
 
         if link.gone_timer is not None:
             link.gone_timer.cancel()
-        link.gone_timer = asyncio.get_running_loop().call_later(0 if farewell else GONE_SECONDS, gone)
+        patience = 0.0 if farewell else GONE_SECONDS if link.over else SILENT_SECONDS
+        link.gone_timer = asyncio.get_running_loop().call_later(patience, gone)
 
     async def close(self) -> None:
         """Gives up what is under way; agents keep what was not acknowledged."""

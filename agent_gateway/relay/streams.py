@@ -106,7 +106,10 @@ class Streams:
             raise StreamError(refused.status, refused.message) from None
 
     async def call(self, container: str, method: str, params: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-        """One call over the link; `start` names the attachments that wait for it. Raises StreamError."""
+        """One call over the link; `start` names the attachments that wait for it, `end` is our own. Raises StreamError."""
+        if method == "end":
+            self.end(container, str(params.get("message") or f"the agent of container {container} is gone"))
+            return {}
         if method == "start":
             waiting = self.waiting(container)
             params = {**params, "streams": [*params.get("streams", ()), *waiting]}

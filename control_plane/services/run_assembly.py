@@ -17,6 +17,7 @@ from control_plane.services.containers import Containers
 from control_plane.services.execs import Execs
 from control_plane.services.links import GatewayCheck, Links
 from control_plane.services.logs import Logs
+from control_plane.services.lost_agents import LostAgents
 from control_plane.services.outcomes import Outcomes
 from control_plane.services.ports import Agents, Blobs
 from control_plane.services.reconcile import Reconciler
@@ -87,8 +88,9 @@ def assemble(ports: RunPorts, settings: RunSettings) -> RunServices:
         background,
         settings,
     )
-    outcomes.follow(restarting=restarts.schedule, removing=removal.remove_itself)
     execs = Execs(containers, exec_records, records, ports.agents, events)
+    lost = LostAgents(execs, ports.agents, background)
+    outcomes.follow(restarting=restarts.schedule, removing=removal.remove_itself, lost=lost.follow)
     staging = Staging(records, images, ports.image_files, ports.blobs, ports.agents, settings)
     agent_events = AgentEvents(outcomes, execs)
     links = Links(outcomes, ports.backends, staging, agent_events, ports.check_gateway, background, settings)

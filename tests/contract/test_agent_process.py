@@ -34,6 +34,18 @@ async def test_attach_before_start_carries_stdin_stdout_stderr_and_the_exit_code
         assert await container.exit_code() == 42
 
 
+async def test_stdin_sent_before_the_start_reaches_the_process(tmp_path: Path) -> None:
+    async with agent(tmp_path) as (peer, _):
+        await peer.hello()
+        end = peer.attach()
+        await end.send(b"early\n")
+        end.eof()
+        mounts = [{"type": "tmpfs", "target": f"/t{i}"} for i in range(50)]  # the start takes a while
+        await peer.start(spec("cat", open_stdin=True, stdin_once=True, mounts=mounts), [end.id])
+        await end.end()
+        assert (end.exit_code, end.demultiplexed()[0]) == (0, b"early\n")
+
+
 async def test_output_is_copied_to_the_platform_as_structured_lines(tmp_path: Path) -> None:
     async with agent(tmp_path) as (peer, container):
         script = r"""printf 'a "b"\n'; printf '\377\n' >&2; printf end"""

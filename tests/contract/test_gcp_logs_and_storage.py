@@ -31,6 +31,9 @@ class NoRuntime:
     async def ids(self) -> dict[str, bool]:
         return {}
 
+    async def remove_unused(self, keep: set[str]) -> None:
+        assert not keep
+
     def __getattr__(self, name: str) -> Any:
         raise AssertionError("nothing runs here")
 
