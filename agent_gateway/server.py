@@ -36,6 +36,8 @@ class GatewaySettings:
     agent_listen: list[str] = field(default_factory=list)
     control_plane_url: str = ""
     """Where requests are forwarded when there is no inner app."""
+    local_only: bool = False
+    """The Docker listeners ask for no token: what a web page could have sent them is refused."""
 
 
 class Gateway:
@@ -52,7 +54,13 @@ class Gateway:
         self._remotes: dict[str, RemoteRelay] = {}
         self._forward = Forward(settings.control_plane_url) if inner_app is None else None
         relay_app = RelayApp(self._streams)
-        front_door = FrontDoor(control_plane, inner_app or self._required_forward(), self._relay_for, relay_app)
+        front_door = FrontDoor(
+            control_plane,
+            inner_app or self._required_forward(),
+            self._relay_for,
+            relay_app,
+            local_only=settings.local_only,
+        )
         self._docker = HttpServer(front_door, relay_app)
         self._agent = HttpServer(relay_app, relay_app)
         self._servers: list[asyncio.Server] = []

@@ -77,6 +77,10 @@ class App:
             await response(scope, receive, send)
         except (ClientDisconnect, ConnectionError):
             return
+        except DockerError as error:
+            # The status is out: all that can be told is that the body is not whole. The server cuts the connection.
+            _log.info("%s %s: the answer was cut off: %s", scope["method"], scope["path"], error.message)
+            raise ConnectionAbortedError(error.message) from None
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> Response:
         version_text = ""

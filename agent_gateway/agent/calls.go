@@ -32,6 +32,11 @@ func (a *Agent) call(method string, params json.RawMessage) (any, error) {
 			return nil, stream.Refuse(400, "start without a spec")
 		}
 		return done, a.start(p.Spec, p.Streams)
+	case "prepare":
+		if p.Spec == nil {
+			return nil, stream.Refuse(400, "prepare without a spec")
+		}
+		return done, a.prepare(p.Spec)
 	case "signal":
 		return done, a.signal(syscall.Signal(p.Signal))
 	case "pause":

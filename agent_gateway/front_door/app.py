@@ -11,12 +11,15 @@ import orjson
 from agent_gateway.asgi import App, Receive, Scope, Send, read_body, respond_message
 from agent_gateway.client_half import StreamError
 from agent_gateway.control_plane_client import ControlPlane, Grant, HijackRequest, Refused
+from agent_gateway.front_door import web_pages
 from agent_gateway.front_door.attach_websocket import WebsocketClient, WebsocketStream
 from agent_gateway.front_door.hijacked import HijackedStream, RawClient, stdout_text
 from agent_gateway.relay.app import RelayApp
 from agent_gateway.streams import Relay
 
 _HIJACK = re.compile(r"(?:/v\d+\.\d+)?/(?:containers/[^/]+/(attach)(/ws)?|exec/[^/]+/(start))")
+_INTERNAL = re.compile(r"/+(?:v[0-9.]+/+)?internal(?:/.*)?", re.DOTALL)
+"""What gateways say to the control plane. They do not say it through a front door."""
 _BODY_LIMIT = 256 * 1024
 _GO_CLIENTS = (b"Docker-Client/", b"Go-http-client/", b"compose/")
 _HOLD_SECONDS = 0.03
@@ -34,15 +37,24 @@ class FrontDoor:
         inner: App,
         relay_for: Callable[[str], Relay],
         relay_app: RelayApp | None = None,
+        *,
+        local_only: bool = False,
     ) -> None:
         self._control_plane = control_plane
         self._inner = inner
         self._relay_for = relay_for
         self._relay_app = relay_app
+        self._local_only = local_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         path: str = scope["path"]
+        if self._local_only and (reason := web_pages.refusal(scope)) is not None:
+            await respond_message(send, 403, reason)
+            return
+        if _INTERNAL.fullmatch(path):
+            await respond_message(send, 404, "page not found")
+            return
         if path.endswith(("/start", "/attach", "/attach/ws")):
             match = _HIJACK.fullmatch(path)
             if match is not None and scope["method"] == ("GET" if match[2] else "POST"):

@@ -114,6 +114,20 @@ class _Cycle(RequestResponseCycle):
         self.parts: list[memoryview] = []
         self.size = 0
 
+    async def run_asgi(self, app: App) -> None:
+        """Serves the request. An answer that cannot be completed is cut off, so that its client sees that."""
+
+        async def guarded(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await app(scope, receive, send)
+            except asyncio.CancelledError:
+                self.disconnected = True  # the server stops and cuts the connection itself
+            except ConnectionAbortedError:
+                self.disconnected = True
+                self.transport.close()
+
+        await super().run_asgi(cast(Any, guarded))
+
     async def send_500_response(self) -> None:
         """An app that failed before it answered, in Docker's form."""
         await respond_message(cast(Any, self.send), 500, "internal error")

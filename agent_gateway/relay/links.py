@@ -31,7 +31,7 @@ HELLO_SECONDS = 10.0
 DEAD_SECONDS = 60.0
 GONE_SECONDS = 10.0
 SILENT_SECONDS = 2.0
-"""The same while its process runs: an agent that lives redials much sooner, and clients wait for the exit code."""
+"""The same unless the agent is idle: one that lives redials much sooner, and clients wait for the exit code."""
 REDIAL_WAIT_SECONDS = 2.0
 _MAX_SPARES = 4
 _MAX_QUEUED_EVENTS = 10_000
@@ -111,6 +111,8 @@ class Link:
         self.hello: dict[str, Any] = {}
         self.over = False
         """The process of the last run ended, or the control plane said that nothing more will come."""
+        self.idle = False
+        """The agent keeps the file system of a run that ended; nothing happens until the next start."""
         self.queue: deque[tuple[str, dict[str, Any]]] = deque()
         """What the control plane has not accepted yet: hellos and events in order, each with its agent's boot."""
         self.reporter: asyncio.Task[None] | None = None
@@ -136,6 +138,7 @@ class Link:
             self.recorded = self._queued = 0
         self.hello = hello
         self.over = False
+        self.idle = bool(hello.get("run")) and not hello.get("running")
         if self.gone_timer is not None:
             self.gone_timer.cancel()
             self.gone_timer = None
@@ -182,9 +185,9 @@ class Link:
                 raise ProtocolViolation("too many events unacknowledged")
             self._queued = seq
             if event["type"] in ("exited", "failed"):
-                self.over = True
+                self.over = self.idle = True
             elif event["type"] == "started":
-                self.over = False
+                self.over = self.idle = False
             self._report(self, event)
 
     def open(self, pair: Pair) -> None:

@@ -43,7 +43,7 @@ class Reports:
 
         if link.gone_timer is not None:
             link.gone_timer.cancel()
-        patience = 0.0 if farewell else GONE_SECONDS if link.over else SILENT_SECONDS
+        patience = 0.0 if farewell else GONE_SECONDS if link.idle else SILENT_SECONDS
         link.gone_timer = asyncio.get_running_loop().call_later(patience, gone)
 
     async def close(self) -> None:

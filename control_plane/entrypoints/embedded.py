@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import json
 import os
-import platform
 import secrets
 import signal
 import socket
@@ -19,11 +18,15 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from control_plane.entrypoints.local_settings import (
+    PROJECT,
+    RefusedSettingError,
+    local_cloud_run,
+    refuse_meaningless,
+)
 from control_plane.settings import Settings, default_data_dir
 
-PROJECT = "local"
 _BACKENDS = ("cloudrun",)
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _KEY_BYTES = 32
 
 
@@ -72,6 +75,10 @@ async def _end(directory: Path) -> None:
 
 
 def _check(settings: Settings) -> None:
+    try:
+        refuse_meaningless()
+    except RefusedSettingError as refused:
+        raise CannotStart(str(refused)) from None
     if settings.backend not in _BACKENDS:
         raise CannotStart(f"backend {settings.backend!r} is not served; there is: {', '.join(_BACKENDS)}")
     if settings.local_network not in {"bridge", "host"}:
@@ -179,20 +186,23 @@ class Embedded:
         from control_plane.compose import ControlPlane
         from control_plane.store.sqlite import SqliteStore
 
-        key = _remembered_key(self._data / "key")
         listen = self._agent_address()
         url = self._settings.callback_url or listen.replace("tcp://", "http://")
+        cloud_run = self._cloud_run(url)
+        key = cloud_run.agent_token.encode() or _remembered_key(self._data / "key")
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await self._control_plane.app(scope, receive, send)
 
         self._gateway = Gateway(
-            GatewaySettings(key=key, url=url, docker_listen=self._docker_addresses(), agent_listen=[listen]),
+            GatewaySettings(
+                key=key, url=url, docker_listen=self._docker_addresses(), agent_listen=[listen], local_only=True
+            ),
             AsgiControlPlane(app, GatewayTokens(key, url), url),
             app,
         )
         store = SqliteStore(self._data / "state.sqlite")
-        self._control_plane = ControlPlane(self._deployment(key, url), store, {url: self._gateway.agents})
+        self._control_plane = ControlPlane(self._deployment(cloud_run, key, url), store, {url: self._gateway.agents})
         await self._gateway.start()
         self.addresses = self._gateway.docker_addresses
         await self._control_plane.start()
@@ -208,25 +218,13 @@ class Embedded:
         await self._runtime.close()
         return running
 
-    def _deployment(self, key: bytes, url: str) -> Any:
-        from control_plane.backends.cloud_run.settings import load_settings
+    def _deployment(self, cloud_run: Any, key: bytes, url: str) -> Any:
         from control_plane.compose import Deployment
         from control_plane.registry.push import RegistrySettings
         from control_plane.services.run_settings import RunSettings
 
         temporary = self._data / "tmp"
         temporary.mkdir(mode=0o700, exist_ok=True)
-        cloud_run = load_settings(
-            project=PROJECT,
-            callback_url=url,
-            architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
-            gcp_endpoint=self._cloud.grpc_target,
-            storage_endpoint=self._cloud.http_url,
-            bind_rules=os.environ.get("SOCKERLESS_BIND_RULES", "/=nfs://localhost/"),
-            writes_per_minute=0,
-            log_reads_per_minute=0,
-            log_drain=0.2,
-        )
         return Deployment(
             settings=self._settings,
             cloud_run=cloud_run,
@@ -244,6 +242,14 @@ class Embedded:
             server_id=_remembered_id(self._data / "server-id"),
             temporary=temporary,
         )
+
+    def _cloud_run(self, url: str) -> Any:
+        from control_plane.backends.cloud_run.settings import SettingsError
+
+        try:
+            return local_cloud_run(url, self._cloud.grpc_target, self._cloud.http_url)
+        except SettingsError as error:
+            raise CannotStart(str(error)) from None
 
     def _docker_addresses(self) -> list[str]:
         addresses = self._settings.listen or [f"unix://{self._data / 'docker.sock'}"]

@@ -37,8 +37,8 @@ class StagedFiles(Protocol):
 class Suspicion(Protocol):
     """`services.reconcile.Reconciler`, as far as it is needed here."""
 
-    async def look_at(self, container: Container) -> None:
-        """Asks the cloud how a run stands whose agent is silent."""
+    async def look_after(self, container: Container) -> None:
+        """Asks the cloud how a run stands whose agent is silent, again for a while."""
         ...
 
 
@@ -120,4 +120,4 @@ class Links:
             after is not None and after.agent is not None and after.agent.boot == boot and not after.agent.connected
         )
         if silent and after is not None and after.state.status in {"running", "paused", "starting"} and self._suspicion:
-            self._background.spawn(self._suspicion.look_at(after), f"look after {container_id[:12]}")
+            self._background.spawn(self._suspicion.look_after(after), f"look after {container_id[:12]}")

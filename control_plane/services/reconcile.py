@@ -28,6 +28,9 @@ _log = logging.getLogger(__name__)
 _OVERDUE = 2.0
 """Seconds a restart by policy may be late before another instance does it."""
 
+_LOOKS = (0.5, 1, 2, 4)
+"""Pauses after looks at a run whose agent has just fallen silent, in units of `outcome_poll`."""
+
 
 class Reconciler:
     """One pass looks at every container; the rare cloud calls are for silent runs only."""
@@ -172,6 +175,18 @@ class Reconciler:
         if container.id in self._links.greeted or now - self._since < self._settings.redial_grace:
             return container
         return await self._outcomes.apply(container.tenant, container.id, LinkGone(container.agent.boot)) or container
+
+    async def look_after(self, container: Container) -> None:
+        """Looks until the cloud knows the end or the agent is back; what takes longer is left to the passes."""
+        for delay in _LOOKS:
+            await self.look_at(container)
+            await asyncio.sleep(delay * self._settings.outcome_poll)
+            current = await self._containers.get(container.tenant, container.id)
+            if current is None or current.state.run != container.state.run or exit_recorded(current):
+                return
+            if current.agent is None or current.agent.connected:
+                return
+            container = current
 
     async def look_at(self, container: Container) -> None:
         """Asks the cloud how the container's execution stands, and records the end if it has ended."""

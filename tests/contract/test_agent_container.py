@@ -118,6 +118,15 @@ async def test_a_subpath_cannot_leave_its_volume(tmp_path: Path) -> None:
         assert failed["message"].startswith("mount /data: ")
 
 
+async def test_a_missing_bind_source_is_refused_as_moby_does(tmp_path: Path) -> None:
+    async with agent(tmp_path) as (peer, container):
+        (container.root / "v").mkdir()
+        mounts = [{"type": "bind", "source": "/v", "subpath": "home/me", "target": "/data", "create": False}]
+        failed = await peer.start(spec("true", mounts=mounts))
+        text = 'invalid mount config for type "bind": bind source path does not exist: /home/me'
+        assert (failed["code"], failed["message"]) == (125, text)
+
+
 async def test_tmpfs_read_only_root_and_shm(tmp_path: Path) -> None:
     mounts = [{"type": "tmpfs", "target": "/run", "options": "size=64k,exec"}]
     script = """

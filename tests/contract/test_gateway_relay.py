@@ -315,7 +315,7 @@ async def test_the_newest_hello_wins() -> None:
 
 
 async def test_a_link_that_stays_away_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent_gateway.relay.reports.GONE_SECONDS", 0.1)
+    monkeypatch.setattr("agent_gateway.relay.reports.SILENT_SECONDS", 0.1)
     plane = FakeControlPlane()
     async with running_gateway(plane) as gateway:
         agent = await connected(gateway)

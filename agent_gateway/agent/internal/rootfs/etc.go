@@ -2,6 +2,7 @@ package rootfs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -21,8 +22,14 @@ func (s *Spec) hostname() error {
 			syscall.Setdomainname([]byte(s.Domainname))
 		}
 	}
-	replace("/etc/hostname", []byte(s.Hostname+"\n")) // a read-only image keeps its own
-	return nil
+	path, err := s.etcFile("hostname")
+	if err == nil {
+		err = os.WriteFile(path, []byte(s.Hostname+"\n"), 0o644)
+	}
+	if errors.Is(err, errIntoSource) {
+		return err
+	}
+	return nil // a read-only image keeps its own
 }
 
 const localHosts = `127.0.0.1	localhost
@@ -35,7 +42,10 @@ ff02::2	ip6-allrouters
 
 // etcHosts adds the container's own name and --add-host entries to what the platform has written.
 func (s *Spec) etcHosts() error {
-	const path = "/etc/hosts"
+	path, err := s.etcFile("hosts")
+	if err != nil {
+		return s.unwritten("extra hosts", len(s.ExtraHosts) > 0, err)
+	}
 	old, _ := os.ReadFile(path)
 	text := bytes.Clone(old)
 	if !bytes.Contains(text, []byte("localhost")) {
@@ -58,10 +68,15 @@ func (s *Spec) etcHosts() error {
 	if bytes.Equal(text, old) {
 		return nil
 	}
-	if err := replace(path, text); err != nil && len(s.ExtraHosts) > 0 {
-		return fmt.Errorf("extra hosts cannot be written: %w", err)
+	return s.unwritten("extra hosts", len(s.ExtraHosts) > 0, os.WriteFile(path, text, 0o644))
+}
+
+// unwritten is err of a file of /etc, where it matters: to what the user asked for, and when the image lays a trap.
+func (s *Spec) unwritten(what string, asked bool, err error) error {
+	if err == nil || !asked && !errors.Is(err, errIntoSource) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%s cannot be written: %w", what, err)
 }
 
 func ownAddress() string {
@@ -76,9 +91,13 @@ func ownAddress() string {
 
 // resolvConf replaces in /etc/resolv.conf what --dns, --dns-search and --dns-option give.
 func (s *Spec) resolvConf() error {
-	const path = "/etc/resolv.conf"
+	const what = "dns settings"
 	if len(s.DNS)+len(s.DNSSearch)+len(s.DNSOptions) == 0 {
 		return nil
+	}
+	path, err := s.etcFile("resolv.conf")
+	if err != nil {
+		return s.unwritten(what, true, err)
 	}
 	var out bytes.Buffer
 	old, _ := os.ReadFile(path)
@@ -99,18 +118,7 @@ func (s *Spec) resolvConf() error {
 	if len(s.DNSOptions) > 0 {
 		out.WriteString("options " + strings.Join(s.DNSOptions, " ") + "\n")
 	}
-	if err := replace(path, out.Bytes()); err != nil {
-		return fmt.Errorf("dns settings cannot be written: %w", err)
-	}
-	return nil
-}
-
-// replace writes a file of /etc in place: it may be a bind mount of the platform's.
-func replace(path string, text []byte) error {
-	if err := os.MkdirAll("/etc", 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(path, text, 0o644)
+	return s.unwritten(what, true, os.WriteFile(path, out.Bytes(), 0o644)) // in place: it may be a bind mount of the platform's
 }
 
 func (s *Spec) sysctls() error {

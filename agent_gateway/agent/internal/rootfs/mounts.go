@@ -38,11 +38,15 @@ func (s *Spec) mounts() error {
 		var err error
 		switch m.Type {
 		case "bind", "volume":
-			err = m.bind()
+			err = m.bind(s)
 		case "tmpfs":
-			err = m.tmpfs()
+			err = m.tmpfs(s)
 		default:
 			err = fmt.Errorf("mount type %q is unknown", m.Type)
+		}
+		var missing *missingSource
+		if errors.As(err, &missing) {
+			return err
 		}
 		if errors.Is(err, syscall.EPERM) {
 			return fmt.Errorf("mount %s: the platform does not permit mounts in this container (operation not permitted)", m.Target)
@@ -63,8 +67,11 @@ func (s *Spec) byDepth() []Mount {
 	return list
 }
 
-func (m *Mount) bind() error {
+func (m *Mount) bind(s *Spec) error {
 	source, err := openBelow(m.Source, m.Subpath, m.Create)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &missingSource{m}
+	}
 	if err != nil {
 		return err
 	}
@@ -74,7 +81,7 @@ func (m *Mount) bind() error {
 	if err != nil {
 		return err
 	}
-	target, err := prepareTarget(m.Target, info.IsDir())
+	target, err := s.prepareTarget(m.Target, info.IsDir())
 	if err != nil {
 		return err
 	}
@@ -92,49 +99,23 @@ func (m *Mount) bind() error {
 	return nil
 }
 
+// missingSource is moby's refusal of a bind whose source is not there.
+type missingSource struct{ m *Mount }
+
+func (e *missingSource) Error() string {
+	path := e.m.Source
+	if e.m.Subpath != "" { // the source is a whole export; its root is what the user knows as /
+		path = "/" + strings.TrimPrefix(e.m.Subpath, "/")
+	}
+	return fmt.Sprintf("invalid mount config for type %q: bind source path does not exist: %s", "bind", path)
+}
+
 func remountReadOnly(target string) error {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(target, &st); err != nil {
 		return err
 	}
 	return syscall.Mount("", target, "", msRemount|msBind|msReadOnly|uintptr(st.Flags)&lockedFlags, "")
-}
-
-// prepareTarget resolves target and makes it when it is missing: a directory, or an empty file to bind a file on.
-func prepareTarget(target string, dir bool) (string, error) {
-	if real, err := filepath.EvalSymlinks(target); err == nil {
-		return real, nil
-	}
-	parent, err := makeDirs(filepath.Dir(filepath.Clean("/" + target)))
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(parent, filepath.Base(target))
-	if dir {
-		err = os.Mkdir(path, 0o755)
-	} else {
-		var f *os.File
-		if f, err = os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644); err == nil {
-			f.Close()
-		}
-	}
-	return path, err
-}
-
-// makeDirs is os.MkdirAll that returns the real path.
-func makeDirs(path string) (string, error) {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		return real, nil
-	}
-	parent, err := makeDirs(filepath.Dir(path))
-	if err != nil {
-		return "", err
-	}
-	path = filepath.Join(parent, filepath.Base(path))
-	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", err
-	}
-	return path, nil
 }
 
 // openBelow opens source/subpath. A symlink in a volume's content cannot lead out of the volume.
@@ -162,8 +143,8 @@ func openBelow(source, subpath string, create bool) (*os.File, error) {
 	return f, err
 }
 
-func (m *Mount) tmpfs() error {
-	target, err := prepareTarget(m.Target, true)
+func (m *Mount) tmpfs(s *Spec) error {
+	target, err := s.prepareTarget(m.Target, true)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,8 @@
 // Package rootfs prepares the container's file system before its first process: mounts, tmpfs, /etc files, sysctls.
 package rootfs
 
+import "errors"
+
 // Mount is one entry of the launch spec's mounts.
 type Mount struct {
 	Type     string `json:"type"`
@@ -28,9 +30,15 @@ type Spec struct {
 	ShmSize      int64             `json:"shm_size"`
 }
 
-// Prepare carries the spec out, except for the read-only root, which ReadOnly does when everything else is in place.
+// Prepare carries the spec out, except for the read-only root, which ReadOnly does when everything else is in place. The sources are detached
+// however it ends: files can still be copied out of a container whose start has failed.
 func (s *Spec) Prepare() error {
-	steps := []func() error{s.hostname, s.etcHosts, s.resolvConf, s.mounts, s.shm, s.detachSources, s.sysctls}
+	err := s.carryOut()
+	return errors.Join(err, s.detachSources())
+}
+
+func (s *Spec) carryOut() error {
+	steps := []func() error{s.hostname, s.etcHosts, s.resolvConf, s.mounts, s.shm, s.sysctls}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err

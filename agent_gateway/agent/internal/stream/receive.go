@@ -43,11 +43,20 @@ func (s *Stream) receive(conn *websocket.Conn, length int64) error {
 			return fmt.Errorf("%w: window exceeded", errProtocol)
 		}
 		space := s.in.room(4 << 10)
+		space = space[:min(int64(len(space)), length)]
+		again := min(s.skip, int64(len(space)))
+		if again > 0 {
+			space = space[:again]
+		}
 		s.mu.Unlock()
-		n, err := conn.Read(space[:min(int64(len(space)), length)])
+		n, err := conn.Read(space)
 		length -= int64(n)
 		s.mu.Lock()
-		s.in.commit(n)
+		if again > 0 {
+			s.skip = max(0, s.skip-int64(n)) // had already: the room is used again
+		} else {
+			s.in.commit(n)
+		}
 		if s.discard {
 			s.deliver(s.in.end)
 		}

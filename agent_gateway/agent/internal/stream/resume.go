@@ -24,7 +24,7 @@ func (s *Stream) attach(conn *websocket.Conn, again bool) {
 		var id [8]byte
 		rand.Read(id[:])
 		s.waiting = hex.EncodeToString(id[:])
-		s.urgent = append(s.urgent, (&Control{Resume: &Resume{Received: s.in.end, ID: s.waiting}}).encode())
+		s.ask()
 	}
 	gone := s.gone
 	s.mu.Unlock()
@@ -32,6 +32,35 @@ func (s *Stream) attach(conn *websocket.Conn, again bool) {
 		conn.Drop()
 	}
 	s.flush()
+}
+
+// question is a resume of ours: its id and what we had received when we asked.
+type question struct {
+	id       string
+	received int64
+}
+
+// questionsKept bounds how many of our questions an answer may still come to.
+const questionsKept = 16
+
+// ask puts our question first on the new socket. It is called with the lock held.
+func (s *Stream) ask() {
+	s.skip = 0
+	if len(s.asked) == questionsKept {
+		s.asked = s.asked[1:]
+	}
+	s.asked = append(s.asked, question{s.waiting, s.in.end})
+	s.urgent = append(s.urgent, (&Control{Resume: &Resume{Received: s.in.end, ID: s.waiting}}).encode())
+}
+
+// late handles an answer to a question that the peer's own question answered before: the peer has gone back to the offset
+// we named then, so what we got since comes again. It is called with the lock held.
+func (s *Stream) late(answer string) {
+	for _, q := range s.asked {
+		if q.id == answer && s.waiting == "" {
+			s.skip = s.in.end - q.received
+		}
+	}
 }
 
 // redial finds a new socket, or gives the stream up.
@@ -71,7 +100,8 @@ func (s *Stream) resumed(r *Resume) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r.Answer != "" && r.Answer != s.waiting {
-		return nil // to a question of an earlier socket
+		s.late(r.Answer)
+		return nil
 	}
 	if r.Received < s.out.base || r.Received > s.out.end {
 		return fmt.Errorf("%w: resume at %d, held is %d to %d", errProtocol, r.Received, s.out.base, s.out.end)
@@ -79,7 +109,7 @@ func (s *Stream) resumed(r *Resume) error {
 	if r.ID != "" || (r.Answer == "" && s.waiting == "") {
 		s.urgent = append(s.urgent, (&Control{Resume: &Resume{Received: s.in.end, Answer: r.ID}}).encode())
 	}
-	s.waiting, s.brokenAt = "", time.Time{}
+	s.waiting, s.skip, s.brokenAt = "", 0, time.Time{}
 	s.rewind(r.Received)
 	s.changed.Broadcast()
 	s.flushSoon()

@@ -39,6 +39,8 @@ type Stream struct {
 
 	conn     *websocket.Conn
 	waiting  string // id of our unanswered resume; "" when in step with the peer
+	asked    []question
+	skip     int64 // input bytes that come a second time, see resumed
 	brokenAt time.Time
 	offers   chan *websocket.Conn
 

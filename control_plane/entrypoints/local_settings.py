@@ -1,0 +1,65 @@
+"""The Cloud Run backend's settings in `sockerless up`: the user's environment, where it has a meaning on this machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from control_plane.backends.cloud_run.settings import CloudRunSettings
+
+PROJECT = "local"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+_REFUSED: Mapping[str, str] = {
+    "SOCKERLESS_GCR_PROJECT": f"the local cloud is the project {PROJECT!r}",
+    "SOCKERLESS_GCR_SERVICE_ACCOUNT": "the local cloud gives containers no identity",
+    "SOCKERLESS_GCR_VPC_CONNECTOR": "the local cloud has no VPC; SOCKERLESS_LOCAL_NETWORK chooses the network",
+    "SOCKERLESS_GCR_ARCHITECTURE": "containers run on this machine's processor",
+    "SOCKERLESS_ENDPOINT_URL": "`up` brings its own local cloud",
+    "SOCKERLESS_GCP_ENDPOINT": "`up` brings its own local cloud",
+    "SOCKERLESS_GCP_STORAGE_ENDPOINT": "`up` brings its own local cloud",
+}
+"""Variable → why `up` cannot follow it."""
+
+_DEFAULTS: Mapping[str, tuple[str, Any]] = {
+    # One tenant and no neighbours: nothing is rationed, and nothing is late.
+    "SOCKERLESS_GCR_WRITES_PER_MINUTE": ("writes_per_minute", 0),
+    "SOCKERLESS_GCR_LOG_READS_PER_MINUTE": ("log_reads_per_minute", 0),
+    "SOCKERLESS_GCR_LOG_DRAIN": ("log_drain", 0.2),
+    "SOCKERLESS_BIND_RULES": ("bind_rules", "/=nfs://localhost/"),
+}
+"""Variable → field and default, where the embedded endpoint's default is another than the hosted one's."""
+
+
+class RefusedSettingError(Exception):
+    """A variable that means nothing here; the message is one line and names it."""
+
+
+def architecture() -> str:
+    """This machine's, as image configurations name it."""
+    return _ARCHITECTURES.get(platform.machine(), platform.machine())
+
+
+def refuse_meaningless() -> None:
+    """Raises RefusedSettingError for a variable that `up` would not follow."""
+    for variable, reason in _REFUSED.items():
+        if os.environ.get(variable):
+            raise RefusedSettingError(f"{variable} has no meaning for `sockerless up`: {reason}; unset it")
+
+
+def local_cloud_run(callback_url: str, grpc_target: str, http_url: str) -> CloudRunSettings:
+    """The settings for a local cloud at these addresses. Raises SettingsError."""
+    from control_plane.backends.cloud_run.settings import load_settings
+
+    defaults = {field: value for variable, (field, value) in _DEFAULTS.items() if not os.environ.get(variable)}
+    return load_settings(
+        project=PROJECT,
+        callback_url=callback_url,
+        architecture=architecture(),
+        gcp_endpoint=grpc_target,
+        storage_endpoint=http_url,
+        **defaults,
+    )
