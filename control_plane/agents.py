@@ -53,6 +53,12 @@ def docker_error(error: StreamError) -> DockerError:
     return ServerError(error.message)
 
 
+def _check_agent(container: Container) -> None:
+    """Nobody will dial: the wait for a redial is spared. Raises AgentUnreachable."""
+    if container.execution is not None and container.execution.agentless:
+        raise AgentUnreachable(f"container {container.id} runs without an agent: none connected when it was started")
+
+
 class RelayedStream:
     """A stream whose errors are DockerErrors."""
 
@@ -110,6 +116,7 @@ class RelayedAgents:
 
     async def open(self, container: Container, kind: str, params: Mapping[str, Any]) -> Stream:
         """See `services.ports.Agents`."""
+        _check_agent(container)
         try:
             stream = await self._relay(container).open(container.tenant, container.id, kind, params)
         except StreamError as error:
@@ -119,6 +126,8 @@ class RelayedAgents:
     async def call(self, container: Container, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """See `services.ports.Agents`. A call that a broken link cut off is repeated once, unless it is an exec's."""
         relay = self._relay(container)
+        if method != "end":
+            _check_agent(container)
         try:
             return await relay.call(container.tenant, container.id, method, params)
         except StreamError as error:

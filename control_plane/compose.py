@@ -13,17 +13,20 @@ from control_plane.agents import RelayedAgents
 from control_plane.api.internal import ROUTES as INTERNAL_ROUTES
 from control_plane.app import App, build_app, single_tenant
 from control_plane.auth.tokens import GatewayAuth
+from control_plane.backends.cloud_run.agent_volume import AgentVolume
 from control_plane.backends.cloud_run.backend import CloudRunBackend
 from control_plane.backends.cloud_run.settings import CloudRunSettings
 from control_plane.backends.gcp.clients import Clients, Endpoint
 from control_plane.backends.gcp.storage import BucketBlobs, ObjectStorage
 from control_plane.backends.gcp.volume_storage import BucketVolumes, Location, NfsVolumes
+from control_plane.registry.agent_binaries import AgentBinaries, BuiltInAgents, PinnedAgents
 from control_plane.registry.archive import TarArchives
 from control_plane.registry.client import UpstreamRegistries
 from control_plane.registry.endpoints import RegistryPolicy
 from control_plane.registry.files import RegistryLayerFiles
 from control_plane.registry.layer import AgentLayerAppender
-from control_plane.registry.push import RegistrySettings, StorageRegistry
+from control_plane.registry.push import RegistrySettings, StorageRegistry, own_login
+from control_plane.registry.reference import parse_named
 from control_plane.services.bundle import Services
 from control_plane.services.container_events import ContainerEvents
 from control_plane.services.containers import Containers
@@ -73,17 +76,27 @@ class ControlPlane:
         )
         self._registry = StorageRegistry(deployment.registry)
         self._agents = RelayedAgents(deployment.key, relays)
-        images = self._images(deployment)
+        binaries = self._agent_binaries(deployment)
+        images = self._images(deployment, binaries)
         cloud_run = deployment.cloud_run
         endpoint = Endpoint.of(cloud_run.endpoint_url, cloud_run.gcp_endpoint, cloud_run.storage_endpoint)
-        self.backend = CloudRunBackend(cloud_run, Clients(endpoint), images)
         self._storage = ObjectStorage(cloud_run.project, cloud_run.bucket_name, endpoint=endpoint.storage)
+        self._agent_volume = _agent_volume(cloud_run, endpoint, binaries)
+        self.backend = CloudRunBackend(cloud_run, Clients(endpoint), images, self._agent_volume)
         self._runs, self._services = self._assemble(deployment, images)
         self._reconciling: asyncio.Task[None] | None = None
         self.app: App = build_app(self._services, internal_routes=INTERNAL_ROUTES)
 
-    def _images(self, deployment: Deployment) -> Images:
-        binaries = {arch: agent_binary(arch) for arch in _ARCHITECTURES}
+    def _agent_binaries(self, deployment: Deployment) -> AgentBinaries:
+        pinned = deployment.cloud_run.agent_image
+        if not pinned:
+            return BuiltInAgents({arch: agent_binary(arch) for arch in _ARCHITECTURES})
+        reference = parse_named(pinned)
+        return PinnedAgents(
+            self._upstreams, reference, own_login(deployment.registry, reference.domain), deployment.temporary
+        )
+
+    def _images(self, deployment: Deployment, binaries: AgentBinaries) -> Images:
         return Images(
             self._store,
             self._registry,
@@ -175,7 +188,17 @@ class ControlPlane:
         await self._events.close()
         await self._agents.close()
         await self.backend.close()
+        if self._agent_volume is not None:
+            await self._agent_volume.close()
         await self._storage.close()
         await self._registry.close()
         await self._upstreams.close()
         await self._store.close()
+
+
+def _agent_volume(settings: CloudRunSettings, endpoint: Endpoint, binaries: AgentBinaries) -> AgentVolume | None:
+    """Only where the settings name a place for the agent."""
+    place = settings.agent_place
+    if place is None:
+        return None
+    return AgentVolume(ObjectStorage(settings.project, place.host, endpoint=endpoint.storage), place, binaries)

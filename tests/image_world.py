@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from control_plane.model import Container, RunState
+from control_plane.registry.agent_binaries import BuiltInAgents
 from control_plane.registry.archive import TarArchives
 from control_plane.registry.client import UpstreamRegistries
 from control_plane.registry.endpoints import RegistryPolicy
@@ -80,7 +81,7 @@ async def image_world(directory: Path, auth: str = "", **policy: Any) -> AsyncIt
         upstreams = UpstreamRegistries(RegistryPolicy(**policy))
         agent = directory / "agent"
         agent.write_bytes(b"agent" * 1000)
-        appender = AgentLayerAppender(registry, {"amd64": agent})
+        appender = AgentLayerAppender(registry, BuiltInAgents({"amd64": agent}))
         files = RegistryLayerFiles(registry, directory)
         images = Images(store, registry, upstreams, TarArchives(directory), appender, files, events)
         try:

@@ -88,16 +88,16 @@ func (a *Agent) probe(r *Run, argv []string, timeout time.Duration) (int, string
 	e := &execSession{a: a, p: &execParams{Argv: argv}}
 	c, err := e.command(r)
 	if err != nil {
-		return -1, err.Error()
+		return -1, short(err.Error())
 	}
 	out, w, err := os.Pipe()
 	if err != nil {
-		return -1, err.Error()
+		return -1, short(err.Error())
 	}
 	in, _, err := process.Input(false)
 	if err != nil {
 		process.CloseAll(out, w)
-		return -1, err.Error()
+		return -1, short(err.Error())
 	}
 	c.Files = [3]*os.File{in, w, w}
 	pid, done, err := a.reaper.Start(c)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -263,12 +264,22 @@ func (r *Run) failed(err error) {
 func startFailure(err error, prefix string) (int, string) {
 	var start *process.StartError
 	if !errors.As(err, &start) {
-		return process.CodeUnknown, err.Error()
+		return process.CodeUnknown, short(err.Error())
 	}
 	if start.Bare {
-		return start.Code, start.Text
+		return start.Code, short(start.Text)
 	}
-	return start.Code, prefix + start.Text + ": unknown"
+	return start.Code, prefix + short(start.Text) + ": unknown"
+}
+
+const textMax = 4096
+
+// short cuts a text that names what the user gave: a command of megabytes would make a message that the relay refuses.
+func short(text string) string {
+	if len(text) <= textMax {
+		return text
+	}
+	return strings.ToValidUTF8(text[:textMax], "") + "..."
 }
 
 // report makes the exit known here and to the control plane.

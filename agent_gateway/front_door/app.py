@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -13,7 +14,7 @@ from agent_gateway.client_half import StreamError
 from agent_gateway.control_plane_client import ControlPlane, Grant, HijackRequest, Refused
 from agent_gateway.front_door import web_pages
 from agent_gateway.front_door.attach_websocket import WebsocketClient, WebsocketStream
-from agent_gateway.front_door.hijacked import HijackedStream, RawClient, stdout_text
+from agent_gateway.front_door.hijacked import HijackedStream, RawClient, stderr_text, stdout_text
 from agent_gateway.relay.app import RelayApp
 from agent_gateway.streams import Relay
 
@@ -111,7 +112,7 @@ def _request(scope: Scope, headers: dict[bytes, bytes], body: Any) -> HijackRequ
 
 
 async def _raw(connection: Any, relay: Relay, grant: Grant, headers: dict[bytes, bytes], *, is_exec: bool) -> None:
-    stream = HijackedStream()
+    stream = HijackedStream(farewell=None if is_exec else partial(stderr_text, tty=grant.tty))
     await relay.join(stream, grant.stream_id, grant.ticket)
     last_words = b""
     try:

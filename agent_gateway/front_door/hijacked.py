@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Callable
 
 from agent_gateway.client_half import ClientHalf, StreamError
 from agent_gateway.protocol import Result
@@ -15,14 +16,16 @@ _WRITE_HIGH = 640 * 1024
 _WRITE_LOW = 512 * 1024
 """Half of the window: what was taken is acknowledged while the client still has the other half to read."""
 _LINGER_SECONDS = 10.0
-_STDOUT = 1
+_STDOUT, _STDERR = 1, 2
 
 
 class HijackedStream(ClientHalf):
     """Payload from the agent goes to `sink` (or is kept until there is one); `answered` is set by its first message."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, farewell: Callable[[str], bytes] | None = None) -> None:
+        """`farewell` makes what the client is shown when the stream fails before the agent sent anything."""
         super().__init__()
+        self._farewell = farewell
         self.answered = asyncio.Event()
         self.error: StreamError | None = None
         self.finished = False
@@ -73,6 +76,8 @@ class HijackedStream(ClientHalf):
     def on_end(self, error: StreamError | None) -> None:
         """The stream ends."""
         self.error = error
+        if error is not None and self._farewell is not None and not self.state.received:
+            self.on_payload(self._farewell(error.message))
         self._finish()
 
     def _finish(self) -> None:
@@ -185,3 +190,9 @@ def stdout_text(text: str, *, tty: bool) -> bytes:
     """A text of ours on the stream, as moby puts it there: in a stdcopy frame of stdout unless there is a TTY."""
     data = text.encode() + b"\r\n"
     return data if tty else struct.pack("!BxxxL", _STDOUT, len(data)) + data
+
+
+def stderr_text(text: str, *, tty: bool) -> bytes:
+    """A text of ours for the user of an attach that no agent serves."""
+    data = text.encode() + (b"\r\n" if tty else b"\n")
+    return data if tty else struct.pack("!BxxxL", _STDERR, len(data)) + data

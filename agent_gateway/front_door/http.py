@@ -5,8 +5,8 @@
 2. Websockets of the relay go to picows on the same port.
 3. Large request bodies (`docker cp`, `docker load`) bypass h11.
 
-uvicorn's internals are not an interface: its minor version is pinned, and `tests/contract/test_gateway_http.py` holds
-it to this use.
+uvicorn's internals are not an interface: its minor version is pinned, and `tests/contract/test_gateway_http.py` and
+`test_gateway_hijack.py` hold it to this use.
 """
 
 from __future__ import annotations
@@ -123,6 +123,8 @@ class _Cycle(RequestResponseCycle):
             except asyncio.CancelledError:
                 self.disconnected = True  # the server stops and cuts the connection itself
             except ConnectionAbortedError:
+                if not self.response_started:
+                    raise
                 self.disconnected = True
                 self.transport.close()
 

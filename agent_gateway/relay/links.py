@@ -34,7 +34,9 @@ SILENT_SECONDS = 2.0
 """The same unless the agent is idle: one that lives redials much sooner, and clients wait for the exit code."""
 REDIAL_WAIT_SECONDS = 2.0
 _MAX_SPARES = 4
-_MAX_QUEUED_EVENTS = 10_000
+_MAX_QUEUED_EVENTS = 2_000
+_MAX_EVENT = 64 * 1024
+"""Characters of one event, and of a hello: what a container can make us keep is bounded by their number and size."""
 _MAX_CALLS = 1024
 
 
@@ -64,6 +66,8 @@ class LinkSocket(Socket):
         self._heard = loop.time()
         try:
             message = parse_from_agent(text)
+            if len(text) > _MAX_EVENT and message["type"] != "result":
+                raise ProtocolViolation(f"{message['type']}: longer than {_MAX_EVENT} characters")
             if self.link is None:
                 if message["type"] != "hello" or message["container"] != self.container:
                     raise ProtocolViolation("hello of the token's container is wanted first")
@@ -143,8 +147,16 @@ class Link:
             self.gone_timer.cancel()
             self.gone_timer = None
         self._linked.set()
+        self._forget_older_hellos()
         self._report(self, hello)
         return renewed
+
+    def _forget_older_hellos(self) -> None:
+        """Only the newest is answered, so only that is kept; the first of the queue may be on its way."""
+        later = [entry for entry in list(self.queue)[1:] if entry[1]["type"] != "hello"]
+        while len(self.queue) > 1:
+            self.queue.pop()
+        self.queue.extend(later)
 
     def agent(self, boot: str) -> Linked:
         """The agent process of that boot, as the control plane is told of it."""

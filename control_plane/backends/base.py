@@ -75,6 +75,13 @@ class Backend(Protocol):
         """
         ...
 
+    async def check_image(self, container: Container, image: Image) -> None:
+        """Refuses at create what `run` would refuse at start because of the image. Starts and stores nothing.
+
+        Raises NotServed, naming the reason and the way out.
+        """
+        ...
+
     def platform_mounts(self, container: Container) -> list[PlatformMount]:
         """One entry per bind and volume of `container.mounts`, in their order (tmpfs mounts are the agent's alone).
 

@@ -1,4 +1,4 @@
-"""The Cloud Run backend's settings in `sockerless up`: the user's environment, where it has a meaning on this machine."""
+"""The Cloud Run backend's settings in `sockerless up`: the user's environment, where it means something here."""
 
 from __future__ import annotations
 

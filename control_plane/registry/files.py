@@ -10,11 +10,11 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, Protocol, TypeVar
 
 from control_plane.errors import NotFound, ServerError
 from control_plane.model import Image
-from control_plane.registry.base import ImageRegistry, RegistryError
+from control_plane.registry.base import RegistryError
 from control_plane.registry.layerindex import LayerIndex, MergedTree, Place, index
 from control_plane.registry.tarsource import ArchiveError, ForwardReader, compression, decompress, members
 
@@ -31,10 +31,18 @@ _GO_DIR, _GO_SYMLINK, _GO_DEVICE, _GO_PIPE = 1 << 31, 1 << 27, 1 << 26, 1 << 25
 _GO_SETUID, _GO_SETGID, _GO_CHARACTER, _GO_STICKY = 1 << 23, 1 << 22, 1 << 21, 1 << 20
 
 
+class LayerBlobs(Protocol):
+    """Where layers are read: our registry, or an image of another one."""
+
+    def blob(self, repository: str, digest: str, size: int) -> AsyncIterator[bytes]:
+        """A blob's bytes, verified. Raises RegistryError."""
+        ...
+
+
 class RegistryLayerFiles:
     """LayerFiles over our registry. Layers are indexed once and the indexes kept, within a bound, by digest."""
 
-    def __init__(self, registry: ImageRegistry, temporary: Path | None = None) -> None:
+    def __init__(self, registry: LayerBlobs, temporary: Path | None = None) -> None:
         self._registry = registry
         self._temporary = temporary
         self._kept: OrderedDict[str, LayerIndex] = OrderedDict()

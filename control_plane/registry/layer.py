@@ -13,18 +13,15 @@ import io
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import orjson
 
-from control_plane.errors import NotServed
 from control_plane.model import Image
+from control_plane.registry.agent_binaries import AGENT_DIRECTORY, AGENT_PATH, AgentBinaries
 from control_plane.registry.base import ImageRegistry
 from control_plane.registry.manifest import DOCKER_LAYER, OCI_LAYER, Descriptor, sha256, write
 
-AGENT_DIRECTORY = ".sockerless"
-AGENT_PATH = "/.sockerless/agent"
 _HISTORY = "agent layer"
 
 
@@ -93,11 +90,11 @@ def _describe(image: Image, layer: AgentLayer) -> dict[str, Any]:
 
 
 class AgentLayerAppender:
-    """AgentLayers over our registry. `binaries` names the agent's file by architecture (`amd64`, `arm64`)."""
+    """AgentLayers over our registry."""
 
-    def __init__(self, registry: ImageRegistry, binaries: Mapping[str, Path]) -> None:
+    def __init__(self, registry: ImageRegistry, binaries: AgentBinaries) -> None:
         self._registry = registry
-        self._binaries = dict(binaries)
+        self._binaries = binaries
         self._layers: dict[str, AgentLayer] = {}
         self._pushed: set[tuple[str, str]] = set()
         """(repository, digest) of the manifests this process knows to be there."""
@@ -105,8 +102,7 @@ class AgentLayerAppender:
 
     async def warm(self) -> None:
         """Builds the usual layer ahead of the first container that needs it."""
-        if "amd64" in self._binaries:
-            await self._layer("amd64")
+        await self._layer("amd64")
 
     async def derive(self, image: Image) -> str:
         """Pushes what is missing of the derived image; costs no call when it is on record."""
@@ -125,10 +121,6 @@ class AgentLayerAppender:
         async with self._lock:
             found = self._layers.get(architecture)
             if found is None:
-                path = self._binaries.get(architecture)
-                if path is None:
-                    known = ", ".join(sorted(self._binaries)) or "none"
-                    raise NotServed(f"there is no agent for {architecture} images (available: {known})")
-                binary = await asyncio.to_thread(path.read_bytes)
+                binary = await self._binaries.read(architecture)
                 found = self._layers[architecture] = await asyncio.to_thread(build, binary)
             return found

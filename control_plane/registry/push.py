@@ -41,6 +41,23 @@ class RegistrySettings:
     password: str = field(default="", repr=False)
 
 
+_TOKEN_USER = "oauth2accesstoken"  # noqa: S105 (a name)
+"""Artifact Registry's user name for a Google access token as the password (its documentation, "Authentication")."""
+
+
+def own_login(settings: RegistrySettings, domain: str) -> Callable[[], Awaitable[Credentials]]:
+    """How to log in where an image's reference names our own registry; anonymously anywhere else."""
+
+    async def login() -> Credentials:
+        if domain != urlsplit(settings.url).netloc:
+            return ANONYMOUS
+        if settings.access_token is not None:
+            return Credentials(_TOKEN_USER, await settings.access_token())
+        return Credentials(settings.username, settings.password) if settings.username else ANONYMOUS
+
+    return login
+
+
 class StorageRegistry:
     """ImageRegistry over the distribution protocol."""
 

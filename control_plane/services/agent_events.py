@@ -15,6 +15,8 @@ from control_plane.timestamps import nanoseconds, now
 _HEALTH = {"starting", "healthy", "unhealthy"}
 _OUTPUT_LIMIT = 4096
 """moby keeps so much of a probe's output."""
+_MESSAGE_LIMIT = 8192
+"""Of the text of a failed start, which names the command."""
 
 
 class AgentEvents:
@@ -59,7 +61,7 @@ def _parse(event: Mapping[str, Any]) -> Report | None:
         case "started":
             return Started(run, int(event.get("pid") or 0), at)
         case "failed":
-            return Failed(run, int(event.get("code") or 0), str(event.get("message") or ""), clock())
+            return Failed(run, int(event.get("code") or 0), str(event.get("message") or "")[:_MESSAGE_LIMIT], clock())
         case "exited":
             return Exited(run, int(event.get("code") or 0), at, clock(), oom=bool(event.get("oom")))
         case "health":

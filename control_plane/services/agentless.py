@@ -8,28 +8,98 @@ from collections.abc import Mapping
 from control_plane.backends.base import Backend
 from control_plane.errors import DockerError
 from control_plane.model import Container, Execution
+from control_plane.services.background import Background
+from control_plane.services.execs import Execs
 from control_plane.services.outcomes import Outcomes, clock
+from control_plane.services.ports import Agents
 from control_plane.services.run_settings import RunSettings
 from control_plane.services.starts import Starts
+from control_plane.services.stops import Stops
 from control_plane.timestamps import nanoseconds
 
 _log = logging.getLogger(__name__)
 
 _FIRST_LOOK = 15.0
 """Seconds a start is given before the cloud is asked about it."""
+_NEXT_LOOK = 5.0
+_RUNS = frozenset({"starting", "running", "paused"})
+_POLLS = (0.1, 5.0)
+"""First and longest pause between two looks at a run without agent: nobody else tells of its end."""
 
 
 class AgentlessRuns:
     """Once per run: first the intent by compare-and-set (a late agent is turned away from then on), then the cloud."""
 
     def __init__(
-        self, outcomes: Outcomes, starts: Starts, backends: Mapping[str, Backend], settings: RunSettings
+        self,
+        outcomes: Outcomes,
+        starts: Starts,
+        stops: Stops,
+        execs: Execs,
+        backends: Mapping[str, Backend],
+        agents: Agents,
+        background: Background,
+        settings: RunSettings,
     ) -> None:
         self._outcomes = outcomes
         self._containers = outcomes.containers
         self._starts = starts
+        self._stops = stops
+        self._execs = execs
         self._backends = backends
+        self._agents = agents
+        self._background = background
         self._settings = settings
+
+    def accepted(self, container: Container, execution: Execution) -> None:
+        """From the cloud's acceptance on: looks whether an agent comes, or how a run without one ends.
+
+        What is lost of it with the process, the reconciler does in its passes.
+        """
+        if not execution.agentless:
+            first = min(_FIRST_LOOK, self._settings.agent_connect_timeout)
+            self._await_agent(container, execution, first)
+            return
+        self._background.spawn(self._end_attachments(container), f"end attachments of {container.id[:12]}")
+        self._await_end(container, execution, _POLLS[0])
+
+    def _await_agent(self, container: Container, execution: Execution, delay: float) -> None:
+        async def look() -> None:
+            current = await self._containers.get(container.tenant, container.id)
+            if current is None or current.state.status != "starting" or current.execution != execution:
+                return
+            if current.agent is None:
+                try:
+                    await self.consider(current)
+                finally:
+                    left = self._settings.agent_connect_timeout - _age(execution)
+                    self._await_agent(container, execution, min(_NEXT_LOOK, max(left, 0.1)))
+
+        self._background.later(delay, look, f"look for the agent of {container.id[:12]}")
+
+    def _await_end(self, container: Container, execution: Execution, delay: float) -> None:
+        async def look() -> None:
+            current = await self._containers.get(container.tenant, container.id)
+            if current is None or current.execution != execution or current.state.status not in _RUNS:
+                return
+            outcome = await self._backends[current.backend].outcome(execution)
+            if not outcome.finished:
+                self._await_end(container, execution, min(delay * 1.5, _POLLS[1]))
+                return
+            ended = await self._stops.record_outcome(current, outcome)
+            if ended is not None:
+                await self._execs.end_all(ended)
+            await self._end_attachments(container)
+
+        self._background.later(delay, look, f"look for the end of {container.id[:12]}")
+
+    async def _end_attachments(self, container: Container) -> None:
+        """Clients that attached before the start would wait for an agent that never comes."""
+        where = "the platform's log" if container.host_config.get("AutoRemove") else "`docker logs`"
+        message = (
+            f"container {container.id[:12]} runs without an agent: nothing can be attached, its output is in {where}"
+        )
+        await self._agents.call(container, "end", {"message": message})
 
     async def consider(self, container: Container) -> None:
         """Falls back when the execution of a start is over, or old, and its agent has not said hello."""
@@ -39,7 +109,7 @@ class AgentlessRuns:
         if container.agent is not None:
             await self._after_hello(container, execution)
             return
-        age = clock() - nanoseconds(execution.created_at) / 1e9
+        age = _age(execution)
         backend = self._backends[container.backend]
         if age < min(_FIRST_LOOK, self._settings.agent_connect_timeout):
             return
@@ -77,3 +147,8 @@ class AgentlessRuns:
             await self._starts.launch_with_cloud(container, agentless=True, recovering=True)
         except DockerError as error:
             await self._starts.fail(container, 128, error.message)
+
+
+def _age(execution: Execution) -> float:
+    """Seconds since the cloud accepted it."""
+    return clock() - nanoseconds(execution.created_at) / 1e9

@@ -91,7 +91,7 @@ class Attachments:
             raise Conflict(f"container {reference} is restarting, wait until the container is running")
         if status in {"removing", "dead"}:
             raise Conflict(f"container {container.id} is marked for removal and cannot be attached to")
-        if container.execution is not None and container.execution.agentless and status == "running":
+        if container.execution is not None and container.execution.agentless and status in {"starting", "running"}:
             raise Conflict(
                 f"container {container.id} runs without an agent and cannot be attached to; see `docker logs`"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from control_plane.errors import DockerError
@@ -28,6 +28,10 @@ class Background:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: work.close())  # one that was cancelled before its first step
+
+    def later(self, delay: float, work: Callable[[], Coroutine[Any, Any, Any]], what: str) -> None:
+        """Runs `work()` after `delay` seconds, unless the process ends before: the reconciler must find it too."""
+        asyncio.get_running_loop().call_later(delay, lambda: self.spawn(work(), what))
 
     async def _run(self, work: Coroutine[Any, Any, Any], what: str) -> None:
         try:

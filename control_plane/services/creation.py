@@ -117,7 +117,7 @@ class Creation:
         warnings = adapt(request.api_version, config, host, endpoints)
         check_config(config)
         check_host(config, host)
-        refuse_unserved(host)
+        refuse_unserved(config, host)
         if not config["Image"]:
             raise InvalidParameter("no image specified: a container needs an image to run")
         image = await self._images.resolve(tenant, config["Image"])
@@ -133,6 +133,7 @@ class Creation:
         host["NetworkMode"] = await self._shared_mode(tenant, host["NetworkMode"])
         draft = _draft(tenant, name, image, config, host, wanted)
         warnings += backend.check(draft)
+        await backend.check_image(draft, image)
         networking = await self._networks.endpoints_for(tenant, host["NetworkMode"], endpoints)
         draft = draft.model_copy(update={"networking": networking, "gateway": await self._pick_gateway()})
         return Created(await self._keep(await self._with_volumes(draft, wanted)), warnings)

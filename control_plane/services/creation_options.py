@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from control_plane.errors import InvalidParameter, NotServed
+from control_plane.services.log_options import check_log_options
 
 Json = dict[str, Any]
 
@@ -24,8 +25,10 @@ UNSERVED = {
 }
 
 
-def refuse_unserved(host: Json) -> None:
-    """Raises NotServed, or InvalidParameter with moby's text for a logging driver there is not."""
+def refuse_unserved(config: Json, host: Json) -> None:
+    """Raises NotServed, or InvalidParameter with moby's text for a logging driver or option there is not."""
+    if config["NetworkDisabled"]:
+        raise NotServed("Config.NetworkDisabled: the container's agent needs the network; leave it out")
     for option, reason in UNSERVED.items():
         if host[option]:
             raise NotServed(reason)
@@ -38,3 +41,4 @@ def refuse_unserved(host: Json) -> None:
             f"logger: no log driver named '{log_type}' is registered: logs are kept by Sockerless; "
             "leave out --log-driver"
         )
+    check_log_options(host["LogConfig"])

@@ -7,6 +7,7 @@ from typing import Any
 
 from control_plane.backends.base import PlatformMount
 from control_plane.model import Container, Mount
+from control_plane.services.log_options import kept_bytes
 from control_plane.services.run_settings import RunSettings
 from control_plane.services.signals import stop_signal
 
@@ -36,8 +37,8 @@ def launch_spec(
         "sysctls": dict(host.get("Sysctls") or {}),
         "shm_size": int(host.get("ShmSize") or 0),
         "umask": _UMASK,
-        "healthcheck": _healthcheck(container.config.get("Healthcheck")),
-        "log_max_bytes": settings.log_max_bytes,
+        "healthcheck": _healthcheck(container.config.get("Healthcheck"), container.config.get("Shell")),
+        "log_max_bytes": kept_bytes(host.get("LogConfig") or {}, settings.log_max_bytes),
         "linger_seconds": linger,
     }
 
@@ -64,11 +65,17 @@ def _network(container: Container) -> dict[str, Any]:
     return {
         "hostname": config.get("Hostname") or container.id[:12],
         "domainname": config.get("Domainname") or "",
-        "extra_hosts": list(host.get("ExtraHosts") or []),
+        "extra_hosts": [_extra_host(entry) for entry in host.get("ExtraHosts") or []],
         "dns": list(host.get("Dns") or []),
         "dns_search": list(host.get("DnsSearch") or []),
         "dns_options": list(host.get("DnsOptions") or []),
     }
+
+
+def _extra_host(entry: str) -> str:
+    """`name:address`; clients may also write `name=address`."""
+    name, equals, address = entry.partition("=")
+    return f"{name}:{address}" if equals else entry
 
 
 def _mounts(container: Container, platform_mounts: Sequence[PlatformMount]) -> list[dict[str, Any]]:
@@ -107,10 +114,12 @@ def _no_new_privileges(options: Sequence[str]) -> bool:
     return last
 
 
-def _healthcheck(check: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _healthcheck(check: Mapping[str, Any] | None, shell: Sequence[str] | None) -> dict[str, Any] | None:
     test = list((check or {}).get("Test") or [])
     if check is None or not test or test[0] == "NONE":
         return None
+    if test[0] == "CMD-SHELL" and shell:
+        test = ["CMD", *shell, *test[1:2]]
     return {
         "test": test,
         "interval_ns": int(check.get("Interval") or 0),

@@ -119,7 +119,7 @@ def _started(container: Container, report: Started) -> Container:
             exit_code=0,
             error="",
             oom_killed=False,
-            health=Health() if _has_healthcheck(container) else None,
+            health=Health() if _probed(container) else None,
         )
     late = state.status in {"exited", "removing", "restarting"} and state.started_at == state.finished_at
     if late and nanoseconds(report.at) < nanoseconds(state.finished_at):
@@ -128,7 +128,10 @@ def _started(container: Container, report: Started) -> Container:
     return container
 
 
-def _has_healthcheck(container: Container) -> bool:
+def _probed(container: Container) -> bool:
+    """Whether an agent runs the container's health check."""
+    if container.execution is not None and container.execution.agentless:
+        return False
     test = (container.config.get("Healthcheck") or {}).get("Test") or []
     return bool(test) and test[0] != "NONE"
 

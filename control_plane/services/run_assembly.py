@@ -94,7 +94,8 @@ def assemble(ports: RunPorts, settings: RunSettings) -> RunServices:
     staging = Staging(records, images, ports.image_files, ports.blobs, ports.agents, settings)
     agent_events = AgentEvents(outcomes, execs)
     links = Links(outcomes, ports.backends, staging, agent_events, ports.check_gateway, background, settings)
-    agentless = AgentlessRuns(outcomes, starts, ports.backends, settings)
+    agentless = AgentlessRuns(outcomes, starts, stops, execs, ports.backends, ports.agents, background, settings)
+    starts.follow(agentless.accepted)
     reconciler = Reconciler(
         outcomes, starts, stops, removal, restarts, links, execs, agentless, ports.backends, settings
     )

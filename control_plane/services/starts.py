@@ -53,6 +53,11 @@ class Starts:
         self._agent_token = agent_token
         self._background = background
         self._settings = settings
+        self._accepted: Callable[[Container, Execution], None] | None = None
+
+    def follow(self, accepted: Callable[[Container, Execution], None]) -> None:
+        """Who looks after an execution from the moment the cloud has accepted it; must not block."""
+        self._accepted = accepted
 
     def lease(self) -> Lease:
         """A start lease of this process, told apart from its other ones."""
@@ -95,6 +100,8 @@ class Starts:
             if execution.agentless:
                 # Nobody will report the start: it counts from the cloud's acceptance on.
                 await self._outcomes.apply(after.tenant, after.id, Started(container.state.run, 0, now()))
+            if self._accepted is not None:
+                self._accepted(after, execution)
             return execution
         self._background.spawn(backend.cancel(execution), f"cancel execution of {container.id[:12]}, no longer wanted")
         if after is None:

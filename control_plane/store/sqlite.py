@@ -8,6 +8,7 @@ Documents read are kept decoded; another process's write is noticed by SQLite's 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import secrets
 import sqlite3
@@ -46,6 +47,8 @@ class SqliteStore:
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        # Containers' environments are in it, with their secrets. SQLite gives its other files the same mode.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._connection = sqlite3.connect(self._path, timeout=_BUSY_MILLISECONDS / 1000, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")

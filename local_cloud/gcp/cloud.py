@@ -22,6 +22,7 @@ from local_cloud.gcp.calls import Calls
 from local_cloud.gcp.grpc_face import LazyService
 from local_cloud.gcp.logging.model import Logs
 from local_cloud.gcp.options import Options
+from local_cloud.gcp.own_clients import OwnClients
 from local_cloud.gcp.run.attempts import Attempts, ContainerRuntime
 from local_cloud.gcp.run.executions import Executions
 from local_cloud.gcp.run.images import Images, Unpacker
@@ -83,12 +84,13 @@ class GoogleCloud:
 
         return load
 
-    def http_app(self) -> Starlette:
+    def http_app(self) -> OwnClients:
         """The HTTP faces: registry, storage, admin."""
         auth = RegistryAuth(self._options.registry_users, self._options.registry_auth)
         registry = RegistryFace(self._registry, auth, self._calls)
         storage = StorageFace(self._buckets, self._uploads, self._calls)
-        return Starlette(routes=[*registry.routes(), *storage.routes(), *admin.routes(self._calls)])
+        app = Starlette(routes=[*registry.routes(), *storage.routes(), *admin.routes(self._calls)])
+        return OwnClients(app, self._options.registry_hosts)
 
     async def resume(self) -> None:
         """Takes up what an earlier process left."""

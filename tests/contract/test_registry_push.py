@@ -137,13 +137,14 @@ async def test_the_derived_image_is_pushed_once_and_again_for_another_agent(worl
     assert await world.images.ensure_agent_layer(first) == first
     assert world.own.requests == []
     (tmp_path / "two").mkdir()
+    from control_plane.registry.agent_binaries import BuiltInAgents
     from control_plane.registry.layer import AgentLayerAppender
 
     (tmp_path / "agent").write_bytes(b"newer")
-    newer = AgentLayerAppender(world.registry, {"amd64": tmp_path / "agent"})
+    newer = AgentLayerAppender(world.registry, BuiltInAgents({"amd64": tmp_path / "agent"}))
     assert await newer.derive(first) != first.agent_digest
     (tmp_path / "agent").write_bytes(b"agent" * 1000)
-    same = AgentLayerAppender(world.registry, {"amd64": tmp_path / "agent"})
+    same = AgentLayerAppender(world.registry, BuiltInAgents({"amd64": tmp_path / "agent"}))
     assert await same.derive(first) == first.agent_digest
 
 

@@ -147,6 +147,8 @@ class Agents:
 
     def __init__(self) -> None:
         self.links: dict[str, Agent] = {}
+        self.ended: list[str] = []
+        """Containers whose waiting streams the relay was told to end."""
 
     def _agent(self, container: Container) -> Agent:
         agent = self.links.get(container.id)
@@ -158,4 +160,7 @@ class Agents:
         return PutStream(self._agent(container), kind, params)
 
     async def call(self, container: Container, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        if method == "end":
+            self.ended.append(container.id)
+            return {}
         return await self._agent(container).call(method, params)

@@ -76,6 +76,9 @@ class Cloud:
     def check(self, container: Container) -> list[str]:
         return []
 
+    async def check_image(self, container: Container, image: Image) -> None:
+        return
+
     def platform_mounts(self, container: Container) -> list[PlatformMount]:
         return [
             PlatformMount(f"/.sockerless/volumes/{number}", "", mount)

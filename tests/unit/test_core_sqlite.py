@@ -28,6 +28,14 @@ async def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_nobody_else_reads_its_files(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "store.db")
+    await store.create("containers", "t", "k", {"env": ["PASSWORD=x"]})
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    assert len(list(tmp_path.iterdir())) == 3
+    await store.close()
+
+
 async def test_what_was_written_survives_a_kill(tmp_path: Path) -> None:
     program = textwrap.dedent("""
         import asyncio, sys

@@ -127,6 +127,8 @@ async def test_killed_in_the_middle_of_the_fall_back(world: World) -> None:
 async def test_a_running_container_whose_agent_died(world: World) -> None:
     container = await world.create()
     await world.services.runs.start(TENANT, "web")
+    exec_id = await world.services.execs.create(TENANT, "web", {"Cmd": ["sleep"]})
+    await world.services.execs.start_detached(TENANT, exec_id)
     agent = world.all_agents[0]
     agent.disconnect()
     world.cloud.outcomes["exec-1"] = RunOutcome(finished=True, exit_code=139)
@@ -134,7 +136,30 @@ async def test_a_running_container_whose_agent_died(world: World) -> None:
     await world.settle()
     ended = await world.get(container)
     assert (ended.state.status, ended.state.exit_code) == ("exited", 139)
-    assert world.sink.actions == ["start", "die"]
+    assert "die" in world.sink.actions
+    assert (await world.services.execs.inspect(TENANT, exec_id))["ExitCode"] == 137
+    assert world.agents.ended == [container.id]
+
+
+async def test_an_agent_that_died_just_before_the_cloud_knew(world: World) -> None:
+    container = await world.create()
+    await world.services.runs.start(TENANT, "web")
+    agent = world.all_agents[0]
+    agent.disconnect()
+    await world.services.links.gone(TENANT, container.id, agent.boot)
+    await asyncio.sleep(0)
+    world.cloud.outcomes["exec-1"] = RunOutcome(finished=True, exit_code=137)
+    await world.settle()
+    assert (await world.get(container)).state.status == "exited"
+
+
+async def test_an_end_that_the_agent_reports_ends_no_streams(world: World) -> None:
+    container = await world.create()
+    world.program = Program(exits=0)
+    await world.services.runs.start(TENANT, "web")
+    await world.until(container, "exited")
+    await world.settle()
+    assert world.agents.ended == []
 
 
 async def test_a_silent_agent_that_still_runs_is_waited_for(world: World) -> None:

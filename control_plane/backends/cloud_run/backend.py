@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from control_plane.backends.base import Capabilities, LogLine, PlatformMount, RunOutcome
-from control_plane.backends.cloud_run import capabilities
+from control_plane.backends.cloud_run import capabilities, injection, without_agent
+from control_plane.backends.cloud_run.agent_volume import AgentVolume
 from control_plane.backends.cloud_run.archive import Archive
 from control_plane.backends.cloud_run.binds import platform_volumes
 from control_plane.backends.cloud_run.executions import CONTAINER_ID, RUN, Executions, Wanted
-from control_plane.backends.cloud_run.injection import ImageContents, choose
+from control_plane.backends.cloud_run.injection import ImageContents
 from control_plane.backends.cloud_run.job import JobPlan, agent_job, plain_job
 from control_plane.backends.cloud_run.jobs import Jobs
 from control_plane.backends.cloud_run.settings import CloudRunSettings
@@ -22,6 +23,7 @@ from control_plane.backends.gcp.calls import CloudError, docker_errors
 from control_plane.backends.gcp.clients import Clients
 from control_plane.backends.gcp.logs import LogReader
 from control_plane.backends.gcp.quota import MinuteQuota
+from control_plane.errors import NotServed
 from control_plane.model import Container, Execution, Image
 
 CALLBACK_URL = "SOCKERLESS_CALLBACK_URL"
@@ -34,10 +36,17 @@ K = TypeVar("K")
 class CloudRunBackend:
     """Implements `backends.base.Backend`. Holds only what can be found again: which jobs are known to exist."""
 
-    def __init__(self, settings: CloudRunSettings, clients: Clients, images: ImageContents) -> None:
+    def __init__(
+        self,
+        settings: CloudRunSettings,
+        clients: Clients,
+        images: ImageContents,
+        agent_volume: AgentVolume | None = None,
+    ) -> None:
         self._settings = settings
         self._clients = clients
         self._images = images
+        self._agent_volume = agent_volume
         self._capabilities = capabilities.capabilities(settings)
         writes = MinuteQuota("Cloud Run Admin write requests per minute", settings.writes_per_minute)
         self._executions = Executions(clients, writes)
@@ -63,6 +72,18 @@ class CloudRunBackend:
         """See `Backend.check`."""
         return capabilities.check(container, self._settings)
 
+    async def check_image(self, container: Container, image: Image) -> None:
+        """See `Backend.check_image`. In `auto` with a writable registry it looks at nothing but the image's record."""
+        if self._settings.injection != "none":
+            await injection.check(image, self._settings, self._images)
+            return
+        refused = [*without_agent.refusals(container, image), *without_agent.terminal_refusal(container)]
+        if refused:
+            raise NotServed(
+                "this endpoint runs containers without agent (SOCKERLESS_GCR_INJECTION=none), which cannot serve "
+                + "; ".join(refused)
+            )
+
     def platform_mounts(self, container: Container) -> list[PlatformMount]:
         """See `Backend.platform_mounts`."""
         return platform_volumes(container, self._settings.rules, self._settings.volume_root)[1]
@@ -86,7 +107,8 @@ class CloudRunBackend:
                 plan = plain_job(container, image, self._settings)
                 env = {CONTAINER_ID: container.id, RUN: str(run)}
             else:
-                plan = agent_job(container, await choose(image, self._settings, self._images), self._settings)
+                launch = await injection.choose(image, self._settings, self._images, self._agent_volume)
+                plan = agent_job(container, launch, self._settings)
                 env = {**self._agent_env(container, agent_token), RUN: str(run)}
             name = None
             if recovering or asked in self._asked:

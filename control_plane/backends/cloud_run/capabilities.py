@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from control_plane.backends.base import Capabilities
-from control_plane.backends.cloud_run import resources
+from control_plane.backends.cloud_run import resources, without_agent
 from control_plane.backends.cloud_run.binds import platform_volumes
 from control_plane.backends.cloud_run.host_config import HOST_CONFIG
 from control_plane.backends.cloud_run.settings import LONGEST_RUN, CloudRunSettings
@@ -49,8 +49,5 @@ def check(container: Container, settings: CloudRunSettings) -> list[str]:
     resources.limits(resources.asked(container.host_config, settings.default_resources))
     platform_volumes(container, settings.rules, settings.volume_root)
     if settings.injection == "none":
-        warnings.append(
-            "this endpoint runs containers without agent (SOCKERLESS_GCR_INJECTION=none): there is no exec, attach, "
-            "cp, kill, pause, top and no live log"
-        )
+        warnings += without_agent.warnings(container)
     return warnings

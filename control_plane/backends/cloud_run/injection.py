@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from control_plane.backends.cloud_run.agent_volume import AGENT_FILE, AgentVolume
 from control_plane.backends.cloud_run.settings import CloudRunSettings
 from control_plane.backends.gcp.volume_storage import Location
-from control_plane.errors import NotFound, NotServed
+from control_plane.errors import DockerError, NotFound, NotServed
 from control_plane.model import Image
 
 Mode = Literal["image_layer", "volume", "startup_command"]
@@ -77,19 +78,49 @@ def runs_as_root(image: Image) -> bool:
     return user.partition(":")[0] in ("", "0", "root")
 
 
-async def choose(image: Image, settings: CloudRunSettings, images: ImageContents) -> Launch:
-    """The way that works for the image. Raises NotServed saying why none does."""
+async def check(image: Image, settings: CloudRunSettings, images: ImageContents) -> None:
+    """Refuses at create what `choose` would refuse at start. Writes nothing. Raises NotServed."""
     _check_platform(image, settings)
-    modes = ORDER if settings.injection == "auto" else tuple(mode for mode in ORDER if mode == settings.injection)
     reasons = []
-    for mode in modes:
-        launch = await _try(mode, image, settings, images)
-        if isinstance(launch, Launch):
-            return launch
-        reasons.append(f"{mode}: {launch}")
-    raise NotServed(
+    for mode in _modes(settings):
+        reason = await _obstacle(mode, image, settings, images)
+        if not reason:
+            return
+        reasons.append(f"{mode}: {reason}")
+    raise _impossible(image, reasons)
+
+
+async def choose(
+    image: Image, settings: CloudRunSettings, images: ImageContents, volume: AgentVolume | None = None
+) -> Launch:
+    """The first way that works for the image. Raises NotServed saying why none does.
+
+    In `auto` a registry or bucket that turns us away leads to the next way; a way that was asked for by name fails
+    with its own error.
+    """
+    _check_platform(image, settings)
+    reasons = []
+    for mode in _modes(settings):
+        reason = await _obstacle(mode, image, settings, images)
+        if not reason:
+            try:
+                return await _launch(mode, image, settings, images, volume)
+            except DockerError as error:
+                if settings.injection != "auto":
+                    raise
+                reason = error.message
+        reasons.append(f"{mode}: {reason}")
+    raise _impossible(image, reasons)
+
+
+def _modes(settings: CloudRunSettings) -> tuple[Mode, ...]:
+    return ORDER if settings.injection == "auto" else tuple(mode for mode in ORDER if mode == settings.injection)
+
+
+def _impossible(image: Image, reasons: list[str]) -> NotServed:
+    return NotServed(
         f"the agent cannot be put into image {_shown(image)}: {'; '.join(reasons)}. "
-        "Without agent there is no exec, attach, cp and live log"
+        "Without agent there is no exec, attach, cp and live log (SOCKERLESS_GCR_INJECTION=none)"
     )
 
 
@@ -105,36 +136,53 @@ def _shown(image: Image) -> str:
     return image.tags[0] if image.tags else image.id
 
 
-async def _try(mode: Mode, image: Image, settings: CloudRunSettings, images: ImageContents) -> Launch | str:
-    """A launch, or the reason why this mode cannot be had."""
+async def _obstacle(mode: Mode, image: Image, settings: CloudRunSettings, images: ImageContents) -> str:
+    """Why this way cannot be had for the image; empty when it can."""
     if mode == "image_layer":
-        if not settings.registry_writable:
-            return "the registry is not writable (SOCKERLESS_GCR_REGISTRY_WRITABLE)"
-        # Asked every time: the digest on record may be of an older agent.
-        derived = await images.ensure_agent_layer(image)
-        return Launch(mode, image_reference(image, derived.agent_digest), (AGENT_PATH,))
+        return "" if settings.registry_writable else "the registry is not writable (SOCKERLESS_GCR_REGISTRY_WRITABLE)"
     if not runs_as_root(image):
         return "the image's user is not root, and the platform cannot start it as another user"
     if mode == "volume":
-        if not settings.agent_location:
-            return "no bucket holds the agent (SOCKERLESS_GCR_AGENT_VOLUME)"
-        place = Location.parse(settings.agent_location).below(f"linux-{settings.architecture}")
-        return Launch(mode, image_reference(image), (f"{AGENT_VOLUME_PATH}/agent",), agent_volume=place)
-    return await _startup_command(image, settings, images)
+        return "" if settings.agent_place else "no bucket is named for the agent (SOCKERLESS_GCR_AGENT_VOLUME)"
+    return await _startup_obstacle(image, settings, images)
 
 
-async def _startup_command(image: Image, settings: CloudRunSettings, images: ImageContents) -> Launch | str:
+async def _startup_obstacle(image: Image, settings: CloudRunSettings, images: ImageContents) -> str:
+    if settings.agent_image:
+        return "SOCKERLESS_GCR_AGENT_IMAGE pins an agent, and the gateway hands out its own"
     if settings.callback_url.startswith("unix:"):
         return "the gateway is reached over a unix socket, which images' own tools do not speak"
     if not await _there(images, image, _SHELL):
         return f"the image has no {_SHELL}"
+    return "" if await _downloader(images, image) else "the image has neither curl nor wget"
+
+
+async def _launch(
+    mode: Mode, image: Image, settings: CloudRunSettings, images: ImageContents, volume: AgentVolume | None
+) -> Launch:
+    """What a way that has no obstacle runs. Raises DockerError when the registry or the bucket refuses."""
+    if mode == "image_layer":
+        # Asked every time: the digest on record may be of an older agent.
+        derived = await images.ensure_agent_layer(image)
+        return Launch(mode, image_reference(image, derived.agent_digest), (AGENT_PATH,))
+    if mode == "volume":
+        if volume is None:
+            raise NotServed("this endpoint has no bucket for the agent")
+        place = await volume.location(settings.architecture)
+        return Launch(mode, image_reference(image), (f"{AGENT_VOLUME_PATH}/{AGENT_FILE}",), agent_volume=place)
+    tool, path = await _downloader(images, image) or ("", "")
+    fetch = _FETCH[tool].format(path=path)
+    script = _SCRIPT.format(architecture=settings.architecture, fetch=fetch)
+    return Launch(mode, image_reference(image), (_SHELL, "-c", script))
+
+
+async def _downloader(images: ImageContents, image: Image) -> tuple[str, str] | None:
+    """The image's own tool and its path."""
     for tool, paths in _DOWNLOADERS.items():
         for path in paths:
             if await _there(images, image, path):
-                fetch = _FETCH[tool].format(path=path)
-                script = _SCRIPT.format(architecture=settings.architecture, fetch=fetch)
-                return Launch("startup_command", image_reference(image), (_SHELL, "-c", script))
-    return "the image has neither curl nor wget"
+                return tool, path
+    return None
 
 
 async def _there(images: ImageContents, image: Image, path: str) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from control_plane.backends.cloud_run import labels, resources
+from control_plane.backends.cloud_run import labels, resources, without_agent
 from control_plane.backends.cloud_run.binds import PlatformVolume, place, platform_volumes
 from control_plane.backends.cloud_run.injection import AGENT_VOLUME_PATH, Launch, image_reference
 from control_plane.backends.cloud_run.settings import CloudRunSettings
@@ -56,9 +56,9 @@ def agent_job(container: Container, launch: Launch, settings: CloudRunSettings) 
 def plain_job(container: Container, image: Image, settings: CloudRunSettings) -> JobPlan:
     """The job that runs the user's own command without agent. Raises NotServed for what only the agent can do."""
     config = container.config
-    own_user = str((image.config.get("config") or {}).get("User") or "")
-    if str(config.get("User") or "") != own_user:
-        raise NotServed("--user needs the agent: the platform starts a container as its image's user only")
+    refused = without_agent.refusals(container, image)
+    if refused:
+        raise NotServed(f"the command cannot run without agent: {'; '.join(refused)}")
     argv = [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]
     body: dict[str, Any] = {
         "image": image_reference(image),
@@ -127,7 +127,7 @@ def _volume(volume: PlatformVolume, settings: CloudRunSettings) -> dict[str, Any
         return {"name": volume.name, "nfs": nfs}
     options = list(settings.mount_options)
     if volume.name == "agent":
-        options = ["implicit-dirs", "file-mode=755"]
+        options = ["implicit-dirs", "dir-mode=755", "file-mode=755"]
     if location.path:
         options.append(f"only-dir={location.path}")
     return {

@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from control_plane.backends.cloud_run.binds import BindRule, parse_rules
 from control_plane.backends.cloud_run.resources import Resources, parse_size
 from control_plane.backends.gcp.volume_storage import Location
+from control_plane.errors import InvalidParameter
+from control_plane.registry.reference import parse_named
 
 LONGEST_RUN = 168 * 3600
 """Seconds: the longest task timeout of Cloud Run jobs."""
@@ -51,7 +53,9 @@ class CloudRunSettings(BaseSettings):
     agent_image: str = _variable(
         "SOCKERLESS_GCR_AGENT_IMAGE",
         "",
-        "Refused: the agent of this distribution is put into images, so that it always fits the gateway's protocol.",
+        "An image whose file `/.sockerless/agent` is put into containers in place of this distribution's agent "
+        "(`image_layer`, `volume`), so that a deployment can pin it; best named by digest. It is pulled anonymously, "
+        "from the endpoint's own registry with its login. Empty: the built-in agent.",
     )
     agent_token: str = _variable(
         "SOCKERLESS_GCR_AGENT_TOKEN",
@@ -105,7 +109,9 @@ class CloudRunSettings(BaseSettings):
     agent_location: str = _variable(
         "SOCKERLESS_GCR_AGENT_VOLUME",
         "",
-        "`gs://bucket/prefix` that holds the agent as `linux-<arch>/agent` (injection `volume`).",
+        "`gs://bucket/prefix` where the control plane puts the agent for injection `volume`, as "
+        "`linux-<arch>/<digest>/agent`; empty with `SOCKERLESS_GCR_INJECTION=volume`: `agent/` in "
+        "SOCKERLESS_GCP_BUCKET; empty with `auto`: `volume` is left out.",
     )
     architecture: Literal["amd64", "arm64"] = _variable(
         "SOCKERLESS_GCR_ARCHITECTURE", "amd64", "Architecture of the platform's machines; Cloud Run has amd64 only."
@@ -172,10 +178,11 @@ class CloudRunSettings(BaseSettings):
 
     @field_validator("agent_image")
     @classmethod
-    def _agent_comes_with_us(cls, value: str) -> str:
-        if value:
-            raise ValueError("is not served: the agent comes with this distribution; unset it")
-        return value
+    def _agent_image_is_a_reference(cls, value: str) -> str:
+        try:
+            return str(parse_named(value).tagged()) if value else ""
+        except InvalidParameter as error:
+            raise ValueError(f"{value!r} is not an image reference: {error.message}") from None
 
     @field_validator("bind_rules")
     @classmethod
@@ -192,8 +199,11 @@ class CloudRunSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        if self.injection == "volume" and not self.agent_location:
-            raise ValueError("SOCKERLESS_GCR_INJECTION=volume needs SOCKERLESS_GCR_AGENT_VOLUME")
+        if self.injection == "startup_command" and self.agent_image:
+            raise ValueError(
+                "SOCKERLESS_GCR_AGENT_IMAGE has no effect with SOCKERLESS_GCR_INJECTION=startup_command: "
+                "the gateway hands out its own agent"
+            )
         if self.injection == "image_layer" and not self.registry_writable:
             raise ValueError("SOCKERLESS_GCR_INJECTION=image_layer needs SOCKERLESS_GCR_REGISTRY_WRITABLE")
         if self.agent_location and Location.parse(self.agent_location).scheme != "gs":
@@ -218,6 +228,13 @@ class CloudRunSettings(BaseSettings):
         if self.volume_storage == "nfs":
             return Location.parse(self.volume_nfs)
         return Location("gs", self.bucket_name, "")
+
+    @property
+    def agent_place(self) -> Location | None:
+        """Where the agent is put for injection `volume`; None where that is left out."""
+        if self.agent_location:
+            return Location.parse(self.agent_location)
+        return Location("gs", self.bucket_name, "agent") if self.injection == "volume" else None
 
     @property
     def mount_options(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Volumes of a task: which ones are taken, and the directories that stand for them.
 
 - `empty_dir`: a fresh directory per attempt on this machine's disk; its size limit is checked for form, not enforced.
-- `gcs`: the bucket's directory in the storage stand-in (`only-dir=` narrows it).
+- `gcs`: the bucket's directory in the storage stand-in, with gcsfuse's mount options of `mount_options.py`.
 - `nfs`: this machine's own file system is the export of the servers named in `Options.nfs_servers`.
 """
 
@@ -14,12 +14,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from local_cloud.gcp.errors import invalid, unserved
+from local_cloud.gcp.run import mount_options
 from local_cloud.gcp.storage.model import Buckets
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SIZE = re.compile(r"\d{1,12}(?:\.\d{1,9})?(?:k|M|G|T|Ki|Mi|Gi|Ti)?")
-_ALWAYS_TRUE = ("implicit-dirs", "implicit-dirs=true")
-"""gcsfuse options that a plain directory fulfils anyway."""
 
 
 class VolumeMissingError(Exception):
@@ -69,11 +68,7 @@ def _check_source(volume: Any, path: str, nfs_servers: tuple[str, ...]) -> None:
         invalid(f"{path}.empty_dir.size_limit: Could not parse '{volume.empty_dir.size_limit}' as a quantity.")
     if kind == "gcs":
         Buckets.check_bucket_name(volume.gcs.bucket)
-        for option in volume.gcs.mount_options:
-            if option.startswith("only-dir="):
-                _relative(option.removeprefix("only-dir="), f"{path}.gcs.mount_options")
-            elif option not in _ALWAYS_TRUE:
-                unserved(f"{path}.gcs.mount_options: the mount option '{option}'.")
+        mount_options.parse(volume.gcs.mount_options, f"{path}.gcs.mount_options")
     if kind == "nfs":
         if volume.nfs.server not in nfs_servers:
             unserved(
@@ -147,7 +142,13 @@ class Volumes:
             raise VolumeMissingError(
                 f"mounting volume '{volume.name}' failed: bucket {volume.gcs.bucket} does not exist."
             )
-        for option in volume.gcs.mount_options:
-            if option.startswith("only-dir="):
-                directory = _below(directory, option.removeprefix("only-dir="), volume.name)
+        options = mount_options.parse(volume.gcs.mount_options, "mount_options")
+        if options.only_dir:
+            directory = _below(directory, options.only_dir, volume.name)
+        try:
+            options.apply(directory)
+        except OSError as error:
+            raise VolumeMissingError(
+                f"mounting volume '{volume.name}' failed: {error.filename}: {error.strerror}."
+            ) from None
         return directory
