@@ -119,6 +119,7 @@ class ControlPlane:
             events=self._events,
             image_files=images,
             volumes=volumes,
+            networks=networks,
             backends=backends,
             agents=self._agents,
             blobs=BucketBlobs(self._storage),

@@ -28,7 +28,6 @@ _HIJACK = (
     "this request takes over its connection, which only the gateway's front door can do: "
     "point DOCKER_HOST at the front door, or use `sockerless connect`"
 )
-_ATTACH_WS = "attaching over a websocket is not served; POST /containers/{id}/attach is"
 _SEARCH = "Sockerless does not search registries; look the image up on the registry's own site"
 _DISTRIBUTION = (
     "Sockerless does not look up manifests for clients; ask the registry (`docker buildx imagetools inspect`)"
@@ -80,7 +79,7 @@ _CONTAINERS = [
     Route("POST", "/containers/{id}/pause", "container_actions.pause"),
     Route("POST", "/containers/{id}/unpause", "container_actions.unpause"),
     Route("POST", "/containers/{id}/attach", served_by="front_door", reason=_HIJACK),
-    _refused("GET", "/containers/{id}/attach/ws", _ATTACH_WS),
+    Route("GET", "/containers/{id}/attach/ws", served_by="front_door", reason=_HIJACK),
     Route("POST", "/containers/{id}/wait", "containers.wait"),
     Route("DELETE", "/containers/{id}", "container_actions.remove"),
     Route("HEAD", "/containers/{id}/archive", "archives.head"),
@@ -121,7 +120,7 @@ _IMAGES = [
     _refused("GET", "/distribution/{name}/json", _DISTRIBUTION),
     _refused("POST", "/commit", _COMMIT),
     _refused("POST", "/build", _BUILD),
-    _refused("POST", "/build/prune", _BUILD),
+    Route("POST", "/build/prune", "builds.prune", note="there is no build cache: nothing is reclaimed"),
     _refused("POST", "/build/cancel", _BUILD),
     # Builders try these two and fall back on any error; moby without BuildKit answers 404.
     _refused("POST", "/session", _SESSION, 404),
@@ -180,20 +179,22 @@ def _swarm_routes() -> list[Route]:
 
 
 _PLUGIN_ROUTES = [
-    _refused(method, path, _PLUGINS)
-    for method, path in (
-        ("GET", "/plugins"),
-        ("GET", "/plugins/privileges"),
-        ("POST", "/plugins/pull"),
-        ("POST", "/plugins/create"),
-        ("GET", "/plugins/{name}/json"),
-        ("DELETE", "/plugins/{name}"),
-        ("POST", "/plugins/{name}/enable"),
-        ("POST", "/plugins/{name}/disable"),
-        ("POST", "/plugins/{name}/upgrade"),
-        ("POST", "/plugins/{name}/push"),
-        ("POST", "/plugins/{name}/set"),
-    )
+    Route("GET", "/plugins", "plugins.list_plugins", note="there are none"),
+    Route("GET", "/plugins/{name}/json", "plugins.inspect", note="there are none"),
+    *(
+        _refused(method, path, _PLUGINS)
+        for method, path in (
+            ("GET", "/plugins/privileges"),
+            ("POST", "/plugins/pull"),
+            ("POST", "/plugins/create"),
+            ("DELETE", "/plugins/{name}"),
+            ("POST", "/plugins/{name}/enable"),
+            ("POST", "/plugins/{name}/disable"),
+            ("POST", "/plugins/{name}/upgrade"),
+            ("POST", "/plugins/{name}/push"),
+            ("POST", "/plugins/{name}/set"),
+        )
+    ),
 ]
 
 ROUTES: tuple[Route, ...] = (

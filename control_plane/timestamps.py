@@ -19,6 +19,12 @@ def rfc3339(nanoseconds: int) -> str:
     return f"{text}.{fraction:09d}".rstrip("0").rstrip(".") + "Z"
 
 
+def padded(nanoseconds: int) -> str:
+    """Unix nanoseconds as `docker logs -t` shows them: always nine digits of the fraction."""
+    seconds, fraction = divmod(nanoseconds, _SECOND)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{fraction:09d}Z"
+
+
 def now() -> str:
     """The present instant."""
     return rfc3339(time.time_ns())

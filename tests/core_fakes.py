@@ -98,6 +98,9 @@ class FakeBackend:
             raise NotServed("--privileged is not served")
         return ["told by the backend"] if container.host_config.get("ReadonlyRootfs") else []
 
+    async def check_image(self, container: Container, image: Image) -> None:
+        return
+
 
 class Endpoint:
     """The application, its services, and a client of it."""

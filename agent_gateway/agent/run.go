@@ -121,6 +121,9 @@ func (r *Run) launch() (<-chan int, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := process.Shed(r.spec.CapAdd, c.Bounds.Caps); err != nil {
+		return nil, &process.StartError{Code: process.CodeRefused, Text: err.Error(), Bare: true}
+	}
 	outputs, err := r.stdio(c)
 	if err != nil {
 		return nil, err

@@ -17,13 +17,14 @@ _WRITE_LOW = 512 * 1024
 """Half of the window: what was taken is acknowledged while the client still has the other half to read."""
 _LINGER_SECONDS = 10.0
 _STDOUT, _STDERR = 1, 2
+_NOT_SERVED = 501
 
 
 class HijackedStream(ClientHalf):
     """Payload from the agent goes to `sink` (or is kept until there is one); `answered` is set by its first message."""
 
     def __init__(self, *, farewell: Callable[[str], bytes] | None = None) -> None:
-        """`farewell` makes what the client is shown when the stream fails before the agent sent anything."""
+        """`farewell` makes what the client is shown when there is no agent that could serve the stream (501)."""
         super().__init__()
         self._farewell = farewell
         self.answered = asyncio.Event()
@@ -76,7 +77,7 @@ class HijackedStream(ClientHalf):
     def on_end(self, error: StreamError | None) -> None:
         """The stream ends."""
         self.error = error
-        if error is not None and self._farewell is not None and not self.state.received:
+        if error is not None and error.status == _NOT_SERVED and self._farewell is not None:
             self.on_payload(self._farewell(error.message))
         self._finish()
 

@@ -108,7 +108,8 @@ class Streams:
     async def call(self, container: str, method: str, params: Mapping[str, Any], timeout: float) -> dict[str, Any]:
         """One call over the link; `start` names the attachments that wait for it, `end` is our own. Raises StreamError."""
         if method == "end":
-            self.end(container, str(params.get("message") or f"the agent of container {container} is gone"))
+            message = str(params.get("message") or f"the agent of container {container} is gone")
+            self.end(container, message, 501 if params.get("status") == 501 else 409)
             return {}
         if method == "start":
             waiting = self.waiting(container)
@@ -120,8 +121,8 @@ class Streams:
             if not link.boot:
                 self.links.forget(link)
 
-    def end(self, container: str, message: str | None = None) -> None:
-        """The control plane says that no agent will come: lone client halves end, with 409 when there is a message."""
+    def end(self, container: str, message: str | None = None, status: int = 409) -> None:
+        """The control plane says that no agent will come: lone client halves end, with an error if there is a message."""
         link = self.links.get(container)
         if link is not None:
             link.over = True
@@ -131,7 +132,7 @@ class Streams:
                     pair.client.close()
                     self.pairs.remove(pair)
                 else:
-                    pair.fail(409, message)
+                    pair.fail(status, message)
 
     def waiting(self, container: str) -> list[str]:
         """The attachments that are there: the process starts only when the agent has opened them."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from control_plane.api.render_endpoints import endpoints_json, listed_endpoints_json
 from control_plane.model import ZERO_TIME, Container, Mount, RunState
 from control_plane.timestamps import human_duration, nanoseconds
 
@@ -135,7 +136,7 @@ def list_json(container: Container) -> Json:
         "State": shown_status(container.state),
         "Status": _STATUS_MARK,
         "HostConfig": host,
-        "NetworkSettings": {"Networks": container.networking},
+        "NetworkSettings": {"Networks": listed_endpoints_json(container, running=is_running(container.state))},
         "Mounts": _shown_mounts(container),
     }
 
@@ -208,7 +209,8 @@ def state_json(state: RunState) -> Json:
 
 def network_json(container: Container) -> Json:
     """`NetworkSettings`, with the bridge's fields at the top as old clients read them."""
-    bridge = container.networking.get("bridge") or {}
+    networks = endpoints_json(container, running=is_running(container.state))
+    bridge = networks.get("bridge") or {}
     ports = {text if "/" in text else f"{text}/tcp": None for text in container.config.get("ExposedPorts") or {}}
     return {
         "Bridge": "",
@@ -228,7 +230,7 @@ def network_json(container: Container) -> Json:
         "IPPrefixLen": bridge.get("IPPrefixLen", 0),
         "IPv6Gateway": bridge.get("IPv6Gateway", ""),
         "MacAddress": bridge.get("MacAddress", ""),
-        "Networks": container.networking,
+        "Networks": networks,
     }
 
 

@@ -40,7 +40,8 @@ class RunOutcome:
 class LogLine:
     """One line from the platform's log archive."""
 
-    at: datetime
+    at: int
+    """Unix nanoseconds."""
     stream: str
     """`stdout` or `stderr`."""
     text: bytes
@@ -119,10 +120,11 @@ class Backend(Protocol):
         ...
 
     def logs(
-        self, container: Container, *, since: datetime | None, until: datetime | None, tail: int | None, follow: bool
+        self, container: Container, *, since: int | None, until: int | None, tail: int | None, follow: bool
     ) -> AsyncIterator[LogLine]:
-        """The archive's lines in order, stdout and stderr told apart.
+        """The archive's lines in order, stdout and stderr told apart. `since` and `until` are Unix nanoseconds.
 
+        `tail` counts before `since` and `until` choose, as in moby.
         `follow` ends when the execution has ended and its tail is in.
         """
         ...

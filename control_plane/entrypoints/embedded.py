@@ -30,6 +30,12 @@ _BACKENDS = ("cloudrun",)
 _KEY_BYTES = 32
 
 
+_SHARED_NETWORK = (
+    "containers use this machine's own network: whatever listens on 127.0.0.1 can be reached from them, the local "
+    "cloud's APIs and this endpoint's tcp:// listeners among it, and those ask for no password; run images you trust"
+)
+
+
 class CannotStart(Exception):
     """Why `up` cannot start, in one line for the user."""
 
@@ -174,10 +180,15 @@ class Embedded:
     @property
     def shortcomings(self) -> list[str]:
         """What this machine cannot do for containers, in words."""
-        return self._runtime.shortcomings
+        found = list(self._runtime.shortcomings)
+        if "host" in (self._settings.local_network, self._runtime.network):
+            found.append(_SHARED_NETWORK)
+        return found
 
     async def start(self) -> None:
         """Starts everything; the Docker listeners last."""
+        # Containers' root file systems are in it, with set-user-id programs: closed to others, whatever is around it.
+        (self._data / "cloud").mkdir(mode=0o700, exist_ok=True)
         await self._runtime.start()
         await self._cloud.start()
         from agent_gateway.control_plane_client import AsgiControlPlane

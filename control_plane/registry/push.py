@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
+from control_plane.pieces import in_pieces
 from control_plane.registry.base import ANONYMOUS, Credentials, RegistryError
 from control_plane.registry.endpoints import Endpoint, RegistryPolicy
 from control_plane.registry.manifest import Descriptor, sha256
@@ -145,7 +146,8 @@ class StorageRegistry:
         location = await self._begin(session)
         headers = {"Content-Type": "application/octet-stream"}
         try:
-            async with session.request("PATCH", location, headers=headers, content=_pieces(content)) as response:
+            pieces = in_pieces(content, _PIECE)
+            async with session.request("PATCH", location, headers=headers, content=pieces) as response:
                 if response.status_code not in {202, 204}:
                     raise await session.refuse(response)
                 location = session.location(response)
@@ -220,15 +222,3 @@ async def _drain(content: AsyncIterator[bytes]) -> None:
     """Reads a stream that is not needed: it verifies what it yields, and the user sees its progress."""
     async for _ in content:
         pass
-
-
-async def _pieces(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Larger chunks: fewer writes and frames."""
-    held = bytearray()
-    async for chunk in content:
-        held += chunk
-        if len(held) >= _PIECE:
-            yield bytes(held)
-            held.clear()
-    if held:
-        yield bytes(held)

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Mapping
 
 from control_plane.backends.base import Backend
-from control_plane.errors import DockerError
+from control_plane.errors import DockerError, NotServed
 from control_plane.model import Container, Execution
 from control_plane.services.background import Background
-from control_plane.services.execs import Execs
 from control_plane.services.outcomes import Outcomes, clock
 from control_plane.services.ports import Agents
 from control_plane.services.run_settings import RunSettings
@@ -35,7 +34,6 @@ class AgentlessRuns:
         outcomes: Outcomes,
         starts: Starts,
         stops: Stops,
-        execs: Execs,
         backends: Mapping[str, Backend],
         agents: Agents,
         background: Background,
@@ -45,7 +43,6 @@ class AgentlessRuns:
         self._containers = outcomes.containers
         self._starts = starts
         self._stops = stops
-        self._execs = execs
         self._backends = backends
         self._agents = agents
         self._background = background
@@ -86,10 +83,7 @@ class AgentlessRuns:
             if not outcome.finished:
                 self._await_end(container, execution, min(delay * 1.5, _POLLS[1]))
                 return
-            ended = await self._stops.record_outcome(current, outcome)
-            if ended is not None:
-                await self._execs.end_all(ended)
-            await self._end_attachments(container)
+            await self._stops.record_outcome(current, outcome)
 
         self._background.later(delay, look, f"look for the end of {container.id[:12]}")
 
@@ -99,7 +93,7 @@ class AgentlessRuns:
         message = (
             f"container {container.id[:12]} runs without an agent: nothing can be attached, its output is in {where}"
         )
-        await self._agents.call(container, "end", {"message": message})
+        await self._agents.call(container, "end", {"message": message, "status": NotServed.status})
 
     async def consider(self, container: Container) -> None:
         """Falls back when the execution of a start is over, or old, and its agent has not said hello."""

@@ -73,6 +73,8 @@ class Attachments:
         tenant = await self._authenticate(scope)
         if request.method == "POST" and (found := _ATTACH.fullmatch(request.path)):
             return await self._attach(tenant, unquote(found[3]), _version(found), _query(request.query))
+        if request.method == "GET" and (found := _ATTACH.fullmatch(request.path.removesuffix("/ws"))):
+            return await self._attach(tenant, unquote(found[3]), _version(found), _query(request.query))
         if request.method == "POST" and (found := _EXEC_START.fullmatch(request.path)):
             return await self._exec_start(tenant, unquote(found[3]), _version(found), request.body)
         raise NotFound("page not found")

@@ -164,7 +164,11 @@ class Creation:
         kind, _, reference = mode.partition(":")
         if kind != "container":
             return mode
-        return f"container:{(await self._containers.resolve(tenant, reference)).id}"
+        try:
+            return f"container:{(await self._containers.resolve(tenant, reference)).id}"
+        except NotFound as error:
+            # Not a 404: clients take that for a missing image and pull it.
+            raise InvalidParameter(f"joining network namespace of container: {error.message}") from None
 
     async def _with_volumes(self, draft: Container, wanted: Sequence[WantedMount]) -> Container:
         mounts = []

@@ -20,7 +20,8 @@ def check_platform(image: Image, reference: str, wanted: str) -> list[str]:
     if wanted:
         if _normal(wanted) != has:
             raise NotFound(
-                f"image with reference {reference} was found but does not provide the specified platform ({wanted})"
+                f"image with reference {reference} was found but its platform ({has}) "
+                f"does not match the specified platform ({wanted})"
             )
     elif has != _RUNS:
         return [

@@ -66,8 +66,9 @@ def check_host(config: Json, host: Json) -> None:
             raise InvalidParameter(f'invalid port specification: "{port}"')
     for option in ("CapAdd", "CapDrop"):
         for name in host[option] or []:
-            if name.upper().removeprefix("CAP_") not in _CAPABILITIES:
-                raise InvalidParameter(f'invalid {option}: unknown capability: "CAP_{name.upper()}"')
+            bare = name.upper().removeprefix("CAP_")
+            if bare not in _CAPABILITIES:
+                raise InvalidParameter(f'invalid {option}: unknown capability: "CAP_{bare}"')
     if "" in (host["Annotations"] or {}):
         raise InvalidParameter("invalid Annotations: the empty string is not permitted as an annotation key")
     _check_namespaces(host)

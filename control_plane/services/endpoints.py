@@ -10,12 +10,13 @@ import ipaddress
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from control_plane.errors import Conflict, DockerError, Forbidden, InvalidParameter, NotFound, ServerError
 from control_plane.model import Container, Network
 from control_plane.services.events import Events
+from control_plane.services.lifecycle import never_started
 from control_plane.services.network_views import subnets_of
 from control_plane.services.records import Records
 from control_plane.services.runs import Resolver
@@ -41,13 +42,11 @@ class Endpoints:
         self._events = events
         self._handed: dict[tuple[str, str], dict[str, float]] = {}
 
-    async def endpoints_for(
-        self, tenant: str, network_mode: str, endpoints_config: Mapping[str, Any], names: Sequence[str] = ()
-    ) -> Json:
+    async def endpoints_for(self, tenant: str, network_mode: str, endpoints_config: Mapping[str, Any]) -> Json:
         """`NetworkSettings.Networks` of a new container: its mode's network, or those it names.
 
-        `names` are what the container is called by in user networks (name, short id, host name). Raises NotFound for
-        a network that is not there, InvalidParameter for settings that a network can't have.
+        A network that is not there (yet) is looked for at the start, as moby does. Raises InvalidParameter for
+        settings that a network can't have.
         """
         if network_mode.startswith("container:"):
             return {}
@@ -57,19 +56,47 @@ class Endpoints:
             wanted["bridge" if name == "default" else name] = settings or {}
         networks: Json = {}
         for name, settings in (wanted or {mode: {}}).items():
-            network = await self._find(tenant, name)
-            _check_settings(network, settings)
-            networks[network.name] = await self._settings(tenant, network, settings, names)
+            try:
+                network = await self._find(tenant, name)
+            except NotFound:
+                networks[name] = _unjoined(settings)
+            else:
+                networks[network.name] = await self._joined(tenant, network, settings)
         _check_mix(networks)
         return networks
+
+    async def rejoin(self, container: Container) -> None:
+        """Before a start: the networks must be there; one made since, or made anew, is joined now. Raises NotFound."""
+        joined: Json = {}
+        for name, settings in container.networking.items():
+            known = settings.get("NetworkID") or ""
+            if known and name in _NOT_USER_DEFINED:
+                continue
+            try:
+                network = await self._find(container.tenant, name if never_started(container) else known or name)
+            except NotFound as error:
+                raise NotFound(f"failed to set up container networking: {error.message}") from None
+            if network.id != known:
+                joined[name] = await self._joined(container.tenant, network, settings)
+        if joined:
+            await self._changed(
+                container,
+                lambda current: current.model_copy(update={"networking": {**current.networking, **joined}}),
+            )
+
+    async def _joined(self, tenant: str, network: Network, settings: Mapping[str, Any]) -> Json:
+        try:
+            _check_settings(network, settings)
+        except InvalidParameter as error:
+            raise InvalidParameter(f"invalid config for network {network.name}: {error.message}") from None
+        return await self._settings(tenant, network, settings)
 
     async def connect(self, tenant: str, network_text: str, container_text: str, settings: Mapping[str, Any]) -> None:
         """`docker network connect`. Raises NotFound, InvalidParameter, Forbidden, Conflict with moby's texts."""
         container = await self._resolver.resolve(tenant, container_text)
         network = await self._find(tenant, network_text)
         _check_settings(network, settings)
-        names = [container.name.removeprefix("/"), container.id[:12]]
-        endpoint = await self._settings(tenant, network, settings, names)
+        endpoint = await self._settings(tenant, network, settings)
 
         def join(current: Container) -> Container | None:
             _check_removal(current)
@@ -79,7 +106,7 @@ class Endpoints:
                 )
             if network.name in current.networking:
                 if current.state.status in _RUNNING:
-                    raise Forbidden(f"endpoint with name {names[0]} already exists in network {network.name}")
+                    raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
                 return None
             joined = {**current.networking, network.name: endpoint}
             _check_mix(joined, current.host_config.get("NetworkMode") or "")
@@ -127,31 +154,12 @@ class Endpoints:
         attributes = {"container": container.id, "name": network.name, "type": network.body["Driver"]}
         await self._events.publish(network.tenant, "network", action, network.id, attributes)
 
-    async def _settings(self, tenant: str, network: Network, given: Mapping[str, Any], names: Sequence[str]) -> Json:
+    async def _settings(self, tenant: str, network: Network, given: Mapping[str, Any]) -> Json:
         """Docker's EndpointSettings, complete."""
         endpoint_id = secrets.token_hex(32)
         used = await self._used(tenant, network)
         ipam = given.get("IPAMConfig") or {}
-        aliases = list(given.get("Aliases") or [])
-        settings: Json = {
-            "IPAMConfig": dict(ipam) or None,
-            "Links": given.get("Links"),
-            "Aliases": aliases or None,
-            "MacAddress": "",
-            "DriverOpts": given.get("DriverOpts"),
-            "GwPriority": given.get("GwPriority") or 0,
-            "NetworkID": network.id,
-            "EndpointID": endpoint_id,
-            "Gateway": "",
-            "IPAddress": "",
-            "IPPrefixLen": 0,
-            "IPv6Gateway": "",
-            "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0,
-            "DNSNames": None,
-        }
-        if network.name not in _NOT_USER_DEFINED:
-            settings["DNSNames"] = list(dict.fromkeys([*names[:1], *aliases, *names[1:]])) or None
+        settings = {**_unjoined(given), "NetworkID": network.id, "EndpointID": endpoint_id, "MacAddress": ""}
         for entry in network.body["IPAM"]["Config"] or []:
             self._place(tenant, network, entry, ipam, used, settings)
         if network.body["IPAM"]["Config"]:
@@ -203,6 +211,27 @@ class Endpoints:
         return used | set(handed)
 
 
+def _unjoined(given: Mapping[str, Any]) -> Json:
+    """EndpointSettings as the user gave them, of a network that is not known."""
+    return {
+        "IPAMConfig": given.get("IPAMConfig"),
+        "Links": given.get("Links"),
+        "Aliases": given.get("Aliases"),
+        "MacAddress": given.get("MacAddress") or "",
+        "DriverOpts": given.get("DriverOpts"),
+        "GwPriority": given.get("GwPriority") or 0,
+        "NetworkID": "",
+        "EndpointID": "",
+        "Gateway": "",
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "DNSNames": None,
+    }
+
+
 def _check_removal(container: Container) -> None:
     if container.state.status in {"removing", "dead"}:
         raise Conflict(
@@ -241,8 +270,7 @@ def _check_settings(network: Network, settings: Mapping[str, Any]) -> None:
         found = parse_address(str(text))
         if found is None or found.is_unspecified:
             faults.append(f"invalid link-local IP address: {text}")
-    if network.name not in _NOT_USER_DEFINED:
-        faults += [fault for text in static if (fault := _static_fault(network, text))]
+    faults += [fault for text in static if (fault := _static_fault(network, text))]
     mac = str(settings.get("MacAddress") or "")
     if mac and not _mac.fullmatch(mac):
         raise InvalidParameter(f"invalid MAC address {mac}")
@@ -253,12 +281,12 @@ def _check_settings(network: Network, settings: Mapping[str, Any]) -> None:
 
 def _static_fault(network: Network, text: str) -> str:
     address = parse_address(text)
-    if address is None:
-        return ""
     configured = [ipaddress.ip_network(subnet) for subnet in network.body.get("Static") or []]
-    known = [subnet for subnet in subnets_of(network) if subnet in configured and subnet.version == address.version]
+    known = [subnet for subnet in subnets_of(network) if subnet in configured]
+    if address is not None:
+        known = [subnet for subnet in known if subnet.version == address.version]
     if not known:
         return "user specified IP address is supported only when connecting to networks with user configured subnets"
-    if not any(address in subnet for subnet in known):
+    if address is None or not any(address in subnet for subnet in known):
         return f"no configured subnet or ip-range contain the IP address {text}"
     return ""

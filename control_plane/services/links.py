@@ -119,5 +119,7 @@ class Links:
         silent = (
             after is not None and after.agent is not None and after.agent.boot == boot and not after.agent.connected
         )
+        if silent or after is None:
+            self.greeted.discard(container_id)
         if silent and after is not None and after.state.status in {"running", "paused", "starting"} and self._suspicion:
             self._background.spawn(self._suspicion.look_after(after), f"look after {container_id[:12]}")

@@ -222,11 +222,21 @@ def _port_set(name: str, values: Sequence[str]) -> set[str]:
         if ":" in value:
             raise InvalidParameter(f"filter for '{name}' should not contain ':': {value}")
         if not valid_port(value):
-            raise InvalidParameter(f"error while looking up for {name} {value}: invalid port")
+            raise InvalidParameter(f"error while looking up for {name} {value}: {_port_fault(value)}")
         numbers, _, protocol = value.lower().partition("/")
         first, _, last = numbers.partition("-")
         ports |= {f"{number}/{protocol or 'tcp'}" for number in range(int(first), int(last or first) + 1)}
     return ports
+
+
+def _port_fault(value: str) -> str:
+    """Go's text of a number that is none, where it is the port that is wrong."""
+    port = value.partition("/")[0]
+    if not port.isascii() or not port.isdigit():
+        return f'strconv.ParseUint: parsing "{port}": invalid syntax'
+    if int(port) > 65535:
+        return f'strconv.ParseUint: parsing "{port}": value out of range'
+    return "invalid port"
 
 
 _TESTS: dict[str, Callable[[Sequence[str]], Test]] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from control_plane.backends.base import Backend, LogLine
 from control_plane.errors import Conflict, InvalidParameter, NotServed
@@ -15,7 +14,7 @@ from control_plane.services.records import Records
 from control_plane.services.run_settings import RunSettings
 from control_plane.services.runs import Resolver
 from control_plane.services.watching import reach
-from control_plane.timestamps import rfc3339
+from control_plane.timestamps import padded, rfc3339
 
 _STREAMS = {"stdout": 1, "stderr": 2}
 
@@ -119,8 +118,8 @@ class Logs:
         wanted = {name for name, on in (("stdout", request.stdout), ("stderr", request.stderr)) if on}
         lines = self._backends[container.backend].logs(
             container,
-            since=_datetime(request.since),
-            until=_datetime(request.until),
+            since=request.since,
+            until=request.until,
             tail=request.tail,
             follow=request.follow,
         )
@@ -133,11 +132,7 @@ def formatted(line: LogLine, *, tty: bool, timestamps: bool) -> bytes:
     """One archived line as Docker's clients get it: raw with a TTY, else behind an 8-byte stdcopy header."""
     text = line.text
     if timestamps:
-        text = line.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z ").encode() + text
+        text = f"{padded(line.at)} ".encode() + text
     if tty:
         return text
     return struct.pack(">BxxxL", _STREAMS.get(line.stream, 1), len(text)) + text
-
-
-def _datetime(nanoseconds: int | None) -> datetime | None:
-    return None if nanoseconds is None else datetime.fromtimestamp(nanoseconds / 1e9, UTC)

@@ -42,6 +42,7 @@ class Networks:
         self._events = events
         endpoints = Endpoints(self._containers, containers, self.resolve, events)
         self.endpoints_for = endpoints.endpoints_for
+        self.rejoin = endpoints.rejoin
         self.connect = endpoints.connect
         self.disconnect = endpoints.disconnect
         self._locks: dict[str, asyncio.Lock] = {}

@@ -27,7 +27,7 @@ from control_plane.services.restarts import Restarts
 from control_plane.services.run_settings import RunSettings
 from control_plane.services.runs import Runs
 from control_plane.services.staging import ImageFiles, Staging
-from control_plane.services.starts import AgentTokens, Starts
+from control_plane.services.starts import AgentTokens, NetworksOfStart, Starts
 from control_plane.services.stops import Stops
 from control_plane.store.base import Store
 
@@ -41,6 +41,7 @@ class RunPorts:
     events: EventSink
     image_files: ImageFiles
     volumes: AnonymousVolumes
+    networks: NetworksOfStart
     backends: Mapping[str, Backend]
     agents: Agents
     blobs: Blobs
@@ -73,7 +74,9 @@ def assemble(ports: RunPorts, settings: RunSettings) -> RunServices:
     exec_records = Records(ports.store, "execs", ExecSession)
     events = ContainerEvents(ports.events)
     outcomes = Outcomes(records, events)
-    starts = Starts(outcomes, images, ports.backends, ports.agents, ports.agent_token, background, settings)
+    starts = Starts(
+        outcomes, images, ports.backends, ports.agents, ports.networks, ports.agent_token, background, settings
+    )
     stops = Stops(outcomes, events, ports.backends, ports.agents, background, settings)
     restarts = Restarts(lambda container: starts.start(container, manual=False), background)
     removal = Removal(
@@ -94,7 +97,7 @@ def assemble(ports: RunPorts, settings: RunSettings) -> RunServices:
     staging = Staging(records, images, ports.image_files, ports.blobs, ports.agents, settings)
     agent_events = AgentEvents(outcomes, execs)
     links = Links(outcomes, ports.backends, staging, agent_events, ports.check_gateway, background, settings)
-    agentless = AgentlessRuns(outcomes, starts, stops, execs, ports.backends, ports.agents, background, settings)
+    agentless = AgentlessRuns(outcomes, starts, stops, ports.backends, ports.agents, background, settings)
     starts.follow(agentless.accepted)
     reconciler = Reconciler(
         outcomes, starts, stops, removal, restarts, links, execs, agentless, ports.backends, settings

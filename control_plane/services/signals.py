@@ -10,6 +10,8 @@ from control_plane.model import Container
 KILL = 9
 TERM = 15
 
+_ENDING = frozenset({1, 2, 3, TERM, KILL})
+"""HUP, INT, QUIT, TERM, KILL: what a user sends to end a process."""
 _RTMIN, _RTMAX = 34, 64
 _BY_NAME = {known.name.removeprefix("SIG"): int(known) for known in signal.Signals}
 # Other names of the same numbers, which Python's enumeration leaves out.
@@ -41,6 +43,11 @@ def stop_signal(container: Container) -> int:
         return parse_signal(text) if text else TERM
     except InvalidParameter:
         return TERM
+
+
+def ends(container: Container, number: int) -> bool:
+    """Whether a signal that nobody can deliver is as good as the platform's cancel."""
+    return number in _ENDING or number == stop_signal(container)
 
 
 def asks_to_end(container: Container, number: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from control_plane.backends.base import Backend
 from control_plane.errors import (
@@ -28,6 +29,14 @@ from control_plane.services.run_settings import RunSettings
 from control_plane.services.watching import reach
 from control_plane.timestamps import now
 
+class NetworksOfStart(Protocol):
+    """`services.networks.Networks`, as far as it is needed here."""
+
+    async def rejoin(self, container: Container) -> None:
+        """Raises NotFound when one of the container's networks is gone."""
+        ...
+
+
 AgentTokens = Callable[[Container], str]
 """Mints the token that the container's agent shows to the gateway."""
 
@@ -41,6 +50,7 @@ class Starts:
         images: Records[Image],
         backends: Mapping[str, Backend],
         agents: Agents,
+        networks: NetworksOfStart,
         agent_token: AgentTokens,
         background: Background,
         settings: RunSettings,
@@ -50,6 +60,7 @@ class Starts:
         self._images = images
         self._backends = backends
         self._agents = agents
+        self._networks = networks
         self._agent_token = agent_token
         self._background = background
         self._settings = settings
@@ -110,6 +121,8 @@ class Starts:
 
     async def _launch_or_fail(self, container: Container, *, recovering: bool = False) -> None:
         try:
+            if not recovering:
+                await self._networks.rejoin(container)
             if container.agent is not None and container.agent.connected:
                 if await self._launch_over_link(container):
                     return

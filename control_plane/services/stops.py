@@ -74,7 +74,7 @@ class Stops:
         try:
             await self._deliver(killing, signal)
         except AgentUnreachable as error:
-            if signals.asks_to_end(killing, signal):
+            if signals.ends(killing, signal):
                 await self._cancel_and_wait(killing)
                 return
             raise Conflict(f"signal {signal} cannot be delivered: {error.message}") from error

@@ -95,7 +95,7 @@ async def test_doubled_slashes_are_one(endpoint: Endpoint) -> None:
         ("GET", "/swarm", 503, "not a swarm manager"),
         ("POST", "/containers/x/attach", 501, "front door"),
         ("POST", "/session", 404, "build sessions"),
-        ("GET", "/plugins", 501, "no plugins"),
+        ("POST", "/plugins/create", 501, "no plugins"),
     ],
 )
 async def test_unserved_routes_say_why(endpoint: Endpoint, method: str, path: str, status: int, words: str) -> None:

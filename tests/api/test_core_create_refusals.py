@@ -67,7 +67,13 @@ REFUSALS: list[tuple[dict[str, Any], int, str]] = [
     ({"HostConfig": {"LogConfig": {"Config": {"max-file": "0"}}}}, 400, "max-file must be a positive number"),
     ({"NetworkDisabled": True}, 501, "Config.NetworkDisabled"),
     ({"HostConfig": {"NetworkMode": "absent"}}, 404, "network absent not found"),
-    ({"HostConfig": {"NetworkMode": "container:absent"}}, 404, "No such container: absent"),
+    (
+        {"HostConfig": {"NetworkMode": "container:absent"}},
+        400,
+        "joining network namespace of container: No such container: absent",
+    ),
+    ({"HostConfig": {"CapAdd": ["CAP_BOGUS"]}}, 400, 'invalid CapAdd: unknown capability: "CAP_BOGUS"'),
+    ({"HostConfig": {"CapDrop": ["bogus"]}}, 400, 'invalid CapDrop: unknown capability: "CAP_BOGUS"'),
     (
         {"Hostname": "h", "HostConfig": {"NetworkMode": "container:x"}},
         400,

@@ -60,7 +60,7 @@ async def test_a_line(endpoint: Endpoint) -> None:
         "State": "running",
         "Status": "Up 5 seconds",
         "HostConfig": {"NetworkMode": "bridge"},
-        "NetworkSettings": {"Networks": {"bridge": {"NetworkID": "n" * 64}}},
+        "NetworkSettings": {"Networks": {"bridge": {"NetworkID": "n" * 64, "Aliases": None, "DNSNames": None}}},
         "Mounts": [],
     }
 

@@ -240,3 +240,16 @@ async def test_read_only_roots_refuse(tmp_path: Path) -> None:
         await peer.start(spec("sleep", "1000", read_only_root=True))
         end = await _put(peer, "/work", _tar((_member("f"), b"x")))
         assert end.error == {"status": 400, "message": "container rootfs is marked read-only"}
+
+
+async def test_files_put_before_the_start_land_in_the_volumes(tmp_path: Path) -> None:
+    async with idle(tmp_path) as (peer, container):
+        (container.root / "v").mkdir()
+        mounts = [{"type": "bind", "source": "/v", "subpath": "", "target": "/data", "create": True}]
+        wanted = spec("cat", "/data/f", mounts=mounts)
+        assert await peer.call("prepare", spec=wanted) == {}
+        assert (await _put(peer, "/data", _tar((_member("f"), b"put before")))).error is None
+        end = peer.attach()
+        await peer.start(wanted, [end.id])
+        assert (await end.end()).demultiplexed() == (b"put before", b"")
+        assert (container.root / "v/f").read_bytes() == b"put before"

@@ -23,6 +23,16 @@ def _lay_out(root: Path) -> Path:
     return export
 
 
+def _mount_export(pid: int, export: Path) -> None:
+    """What is mounted from elsewhere, in the container's mount namespace."""
+    mount = ["nsenter", "--target", str(pid), "--mount", "mount", "-t", "tmpfs", "export", str(export)]
+    subprocess.run(mount, check=True)
+
+
+def _mount_points(pid: int) -> list[str]:
+    return [line.split()[4] for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+
+
 @pytest.mark.parametrize(
     ("link", "target", "fields"),
     [
@@ -62,13 +72,11 @@ async def test_etc_itself_may_not_be_a_link_into_the_platforms_volumes(tmp_path:
 
 async def test_exports_are_detached_although_the_start_fails(tmp_path: Path) -> None:
     async with agent(tmp_path) as (peer, container):
-        export = _lay_out(container.root)
-        mount = ["nsenter", "--target", str(container.pid), "--mount", "mount", "-t", "tmpfs", "export", str(export)]
-        subprocess.run(mount, check=True)
+        _mount_export(container.pid, _lay_out(container.root))
         mounts = [{**_BIND, "subpath": "volume"}, {"type": "unheard-of", "target": "/x"}]
         fields = {"mounts": mounts, "sources": [f"/{EXPORT}"], "linger_seconds": -1}
         failed = await peer.start(spec("true", **fields))
         assert failed["type"] == "failed"
-        points = [line.split()[4] for line in Path(f"/proc/{container.pid}/mountinfo").read_text().splitlines()]
+        points = _mount_points(container.pid)
         assert "/data" in points
         assert f"/{EXPORT}" not in points

@@ -24,9 +24,12 @@ from tests.contract.local_gcp_fixtures import local_cloud
     ],
 )
 async def test_web_pages_are_turned_away(tmp_path: Path, headers: dict[str, str], served: bool) -> None:
-    async with local_cloud(tmp_path, registry_hosts=("registry.example:1",)) as (cloud, _):
-        async with httpx.AsyncClient(base_url=cloud.http_url) as client:
-            for path in ("/_local/calls", "/v2/", "/storage/v1/b"):
-                assert (await client.get(path, headers=headers)).status_code == (200 if served else 403)
-            written = await client.post("/storage/v1/b", json={"name": "planted"}, headers=headers)
-            assert written.status_code == (200 if served else 403)
+    options = {"registry_hosts": ("registry.example:1",)}
+    async with (
+        local_cloud(tmp_path, **options) as (cloud, _),
+        httpx.AsyncClient(base_url=cloud.http_url) as web,
+    ):
+        for path in ("/_local/calls", "/v2/", "/storage/v1/b"):
+            assert (await web.get(path, headers=headers)).status_code == (200 if served else 403)
+        written = await web.post("/storage/v1/b", json={"name": "planted"}, headers=headers)
+        assert written.status_code == (200 if served else 403)

@@ -115,6 +115,29 @@ def test_docker_py_exec_demultiplexed(client: Any) -> None:
         container.remove(force=True)
 
 
+def test_attach_over_a_websocket(endpoint: Endpoint, client: Any) -> None:
+    container = client.api.create_container("busybox", ["sh", "-c", "read x; echo got $x"], stdin_open=True, tty=True)
+    try:
+        client.api.start(container["Id"])
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(30)
+            connection.connect(str(endpoint.socket))
+            connection.sendall(
+                f"GET /v1.47/containers/{container['Id']}/attach/ws?stdin=1&stdout=1&stream=1 HTTP/1.1\r\n"
+                "Host: d\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+            )
+            received = connection.recv(4096)
+            assert received.startswith(b"HTTP/1.1 101")
+            connection.sendall(b"\x82\x83\x00\x00\x00\x00hi\n")  # a binary frame, masked with zeros
+            while b"got hi" not in received:
+                chunk = connection.recv(4096)
+                assert chunk, received
+                received += chunk
+    finally:
+        client.api.remove_container(container["Id"], force=True)
+
+
 def test_attach_without_upgrade_is_a_raw_200(endpoint: Endpoint, client: Any) -> None:
     """dockerode's way: no Upgrade header, the answer is a plain 200 with the raw stream behind it."""
     container = client.api.create_container("busybox", ["echo", "plain"])["Id"]

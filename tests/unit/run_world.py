@@ -121,9 +121,7 @@ class Cloud:
         self.removed.append(container.id)
 
     async def logs(self, container: Container, **_: Any) -> AsyncIterator[LogLine]:
-        from datetime import UTC, datetime
-
-        at = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
+        at = 1767323045_678901234
         yield LogLine(at, "stdout", b"out\n", "1")
         yield LogLine(at, "stderr", b"err\n", "2")
 
@@ -170,6 +168,18 @@ class Files:
         yield b"image:" + path.encode()
 
 
+class KnownNetworks:
+    """Every network is there, but those in `gone`."""
+
+    def __init__(self) -> None:
+        self.gone: set[str] = set()
+
+    async def rejoin(self, container: Container) -> None:
+        for name in container.networking:
+            if name in self.gone:
+                raise NotFound(f"failed to set up container networking: network {name} not found")
+
+
 class NoVolumes:
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -192,6 +202,7 @@ class World:
         self.cloud = Cloud(self)
         self.blobs = MemoryBlobs()
         self.volumes = NoVolumes()
+        self.networks = KnownNetworks()
         self.all_agents: list[Agent] = []
         self.specs: list[dict[str, Any]] = []
         self.sent: list[dict[str, Any]] = []
@@ -210,6 +221,7 @@ class World:
             events=self.sink,
             image_files=Files(),
             volumes=self.volumes,
+            networks=self.networks,
             backends={"fake": self.cloud},
             agents=self.agents,
             blobs=self.blobs,

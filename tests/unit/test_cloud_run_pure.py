@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from control_plane.backends.cloud_run.job import agent_job, plain_job
 from control_plane.backends.cloud_run.resources import GIB, MIB, Resources
 from control_plane.backends.cloud_run.settings import CloudRunSettings, SettingsError, load_settings
 from control_plane.backends.gcp.volume_storage import Location, volume_location
-from control_plane.errors import InvalidParameter, NotFound, NotServed
+from control_plane.errors import InvalidParameter
 from control_plane.model import Container, Image, Mount
 
 DEFAULT = Resources(nano_cpus=1_000_000_000, memory=512 * MIB)
@@ -255,65 +254,6 @@ def test_a_plain_job_mounts_at_the_users_paths() -> None:
     assert not plan.shared
 
 
-# --- injection ---
-
-
-class Images:
-    def __init__(self, *paths: str) -> None:
-        self.paths = paths
-
-    async def stat(self, image: Image, path: str) -> Mapping[str, Any]:
-        if path not in self.paths:
-            raise NotFound(path)
-        return {"name": path}
-
-    async def ensure_agent_layer(self, image: Image) -> Image:
-        return image.model_copy(update={"agent_digest": "sha256:d"})
-
-
-async def test_auto_takes_the_image_layer_first() -> None:
-    launch = await injection.choose(image(), settings(), Images("/bin/sh", "/usr/bin/curl"))
-    assert (launch.mode, launch.image) == ("image_layer", "host:5/p/busybox@sha256:d")
-
-
-async def test_volume_before_startup_command_where_layers_cannot_be_pushed() -> None:
-    env = settings(registry_writable=False, agent_location="gs://b/agents")
-    launch = await injection.choose(image(), env, Images("/bin/sh", "/usr/bin/curl"))
-    assert launch.mode == "volume"
-    job = agent_job(container(), launch, env).job["template"]["template"]
-    assert job["volumes"][-1]["gcs"]["read_only"] is True
-    assert "only-dir=agents/linux-amd64" in job["volumes"][-1]["gcs"]["mount_options"]
-    assert job["containers"][0]["command"] == ["/.sockerless/bin/agent"]
-
-
-@pytest.mark.parametrize("tool", ["curl", "wget"])
-async def test_startup_command_is_a_script_a_shell_can_read(tool: str) -> None:
-    env = settings(injection="startup_command")
-    launch = await injection.choose(image(), env, Images("/bin/sh", f"/usr/bin/{tool}"))
-    assert launch.image == "host:5/p/busybox@sha256:a"
-    assert launch.command[:2] == ("/bin/sh", "-c")
-    assert f"/usr/bin/{tool} " in launch.command[2]
-    assert "agent/binary/linux-amd64" in launch.command[2]
-    subprocess.run(["/bin/sh", "-n", "-c", launch.command[2]], check=True)  # noqa: ASYNC221
-
-
-@pytest.mark.parametrize(
-    ("paths", "user", "callback", "reason"),
-    [
-        ((), "", "", "no /bin/sh"),
-        (("/bin/sh",), "", "", "neither curl nor wget"),
-        (("/bin/sh", "/bin/wget"), "app", "", "user is not root"),
-        (("/bin/sh", "/bin/wget"), "", "unix:///x.sock", "unix socket"),
-    ],
-)
-async def test_why_startup_command_does_not_work_is_said(
-    paths: tuple[str, ...], user: str, callback: str, reason: str
-) -> None:
-    env = settings(injection="startup_command", callback_url=callback)
-    with pytest.raises(NotServed, match=reason):
-        await injection.choose(image(config={"config": {"User": user}}), env, Images(*paths))
-
-
 # --- settings ---
 
 
@@ -343,11 +283,12 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     ("changes", "named"),
     [
         ({"timeout": 168 * 3600 + 1}, "SOCKERLESS_GCR_TIMEOUT"),
-        ({"injection": "volume"}, "SOCKERLESS_GCR_AGENT_VOLUME"),
+        ({"agent_location": "nfs://s/p"}, "SOCKERLESS_GCR_AGENT_VOLUME"),
         ({"injection": "magic"}, "SOCKERLESS_GCR_INJECTION"),
         ({"bind_rules": "nonsense"}, "SOCKERLESS_BIND_RULES"),
         ({"agent_token": "short"}, "SOCKERLESS_GCR_AGENT_TOKEN"),
-        ({"agent_image": "x"}, "SOCKERLESS_GCR_AGENT_IMAGE"),
+        ({"agent_image": "Not A Reference"}, "SOCKERLESS_GCR_AGENT_IMAGE"),
+        ({"agent_image": "x", "injection": "startup_command"}, "SOCKERLESS_GCR_AGENT_IMAGE"),
         ({"volume_storage": "nfs"}, "SOCKERLESS_VOLUME_NFS"),
         ({"memory": "lots"}, "SOCKERLESS_GCR_MEMORY"),
     ],

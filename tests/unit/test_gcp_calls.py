@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -164,13 +163,13 @@ def test_stream_by_log_name_and_by_severity_where_that_does_not_tell(log: str, s
 
 
 def test_filter_names_the_two_logs_the_job_and_the_execution() -> None:
-    since = datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
+    since = 1767323045_000000006
     text = log_entries.entries_filter("p", "", [Source("j", "j-1"), Source("j", "j-2")], since, None)
     assert text == (
         'resource.type="cloud_run_job" AND resource.labels.job_name="j" AND '
         'labels."run.googleapis.com/execution_name"=("j-1" OR "j-2") AND '
         'logName=("projects/p/logs/run.googleapis.com%2Fstdout" OR "projects/p/logs/run.googleapis.com%2Fstderr") AND '
-        'timestamp>="2026-01-02T03:04:05.000006Z"'
+        'NOT jsonPayload.sockerless.agent=true AND timestamp>="2026-01-02T03:04:05.000000006Z"'
     )
     assert 'OR "projects/p/logs/mine")' in log_entries.entries_filter("p", "mine", [Source("j", "j-1")], None, None)
 

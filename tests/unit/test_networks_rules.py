@@ -47,7 +47,7 @@ class World:
             host_config={"NetworkMode": mode},
             backend="cloudrun",
             gateway="",
-            networking=await self.networks.endpoints_for("t", mode, endpoints, [name]),
+            networking=await self.networks.endpoints_for("t", mode, endpoints),
             state=RunState(status=status),
         )
         await self.store.create("containers", "t", container.id, container.model_dump(mode="json"))
@@ -201,7 +201,6 @@ async def test_a_container_gets_addresses_in_its_network(world: World) -> None:
     settings = first.networking["bridge"]
     assert (settings["IPAddress"], settings["Gateway"], settings["IPPrefixLen"]) == ("172.17.0.2", "172.17.0.1", 16)
     assert settings["MacAddress"] == "02:42:ac:11:00:02"
-    assert settings["DNSNames"] is None
     assert second.networking["bridge"]["IPAddress"] == "172.17.0.3"
     inside = (await world.networks.inspect("t", "bridge"))["Containers"]
     assert inside[first.id]["IPv4Address"] == "172.17.0.2/16"
@@ -218,17 +217,38 @@ async def test_host_none_and_another_containers_network_have_no_address(world: W
         settings = (await world.networks.endpoints_for("t", mode, {}))[mode]
         assert (settings["IPAddress"], settings["MacAddress"]) == ("", "")
     assert await world.networks.endpoints_for("t", "container:abc", {}) == {}
-    with pytest.raises(NotFound, match="network nosuch not found"):
-        await world.networks.endpoints_for("t", "nosuch", {})
+
+
+async def test_a_network_that_is_not_there_is_looked_for_at_the_start(world: World) -> None:
+    early = await world.container("early", status="created", mode="later", later={"Aliases": ["db"]})
+    assert early.networking["later"]["NetworkID"] == ""
+    with pytest.raises(NotFound, match="^failed to set up container networking: network later not found$"):
+        await world.networks.rejoin(early)
+    network_id = await world.create("later")
+    await world.networks.rejoin(early)
+    joined = (await world.resolve("t", "early")).networking["later"]
+    assert (joined["NetworkID"], joined["IPAddress"], joined["Aliases"]) == (network_id, "172.18.0.2", ["db"])
+
+
+async def test_a_network_made_anew_is_another_one_for_a_container_that_has_run(world: World) -> None:
+    old = await world.create("web")
+    fresh = await world.container("fresh", status="created", mode="web")
+    ran = await world.container("ran", status="exited", mode="web")
+    ran = ran.model_copy(update={"state": RunState(status="exited", started_at="2026-01-01T00:00:01Z")})
+    await world.networks.remove("t", "web")
+    new = await world.create("web")
+    with pytest.raises(NotFound, match=f"network {old} not found"):
+        await world.networks.rejoin(ran)
+    await world.networks.rejoin(fresh)
+    assert (await world.resolve("t", "fresh")).networking["web"]["NetworkID"] == new
 
 
 async def test_static_addresses_need_a_configured_subnet(world: World) -> None:
     await world.create("fixed", IPAM={"Config": [{"Subnet": "10.9.0.0/24", "IPRange": "10.9.0.128/25"}]})
     await world.create("auto")
     wanted = {"IPAMConfig": {"IPv4Address": "10.9.0.7"}, "Aliases": ["db"]}
-    settings = (await world.networks.endpoints_for("t", "fixed", {"fixed": wanted}, ["web", "abc"]))["fixed"]
+    settings = (await world.networks.endpoints_for("t", "fixed", {"fixed": wanted}))["fixed"]
     assert settings["IPAddress"] == "10.9.0.7"
-    assert settings["DNSNames"] == ["web", "db", "abc"]
     assert (await world.networks.endpoints_for("t", "fixed", {}))["fixed"]["IPAddress"] == "10.9.0.128"
     with pytest.raises(Forbidden, match="Address already in use"):
         await world.networks.endpoints_for("t", "fixed", {"fixed": wanted})
@@ -240,6 +260,7 @@ async def test_static_addresses_need_a_configured_subnet(world: World) -> None:
     for name, (given_settings, message) in cases.items():
         with pytest.raises(InvalidParameter) as caught:
             await world.networks.endpoints_for("t", name, {name: given_settings})
+        assert caught.value.message.startswith(f"invalid config for network {name}: invalid endpoint settings:\n")
         assert message in caught.value.message
     with pytest.raises(InvalidParameter, match="invalid MAC address x"):
         await world.networks.endpoints_for("t", "auto", {"auto": {"MacAddress": "x"}})
@@ -251,7 +272,7 @@ async def test_connect_and_disconnect(world: World) -> None:
     await world.networks.connect("t", "web", "c", {"Aliases": ["x"]})
     joined = (await world.resolve("t", "c")).networking
     assert list(joined) == ["bridge", "web"]
-    assert joined["web"]["DNSNames"] == ["c", "x", container.id[:12]]
+    assert joined["web"]["Aliases"] == ["x"]
     told = {"container": container.id, "name": "web", "type": "bridge"}
     assert world.events.told[-1] == ("network", "connect", network_id, told)
     with pytest.raises(Forbidden, match="endpoint with name c already exists in network web"):

@@ -181,7 +181,7 @@ async def test_logs_come_from_the_archive_after(world: World) -> None:
     world.all_agents[0].disconnect()
     assert await output(world) == b"\1\0\0\0\0\0\0\4out\n\2\0\0\0\0\0\0\4err\n"
     stamped = await output(world, LogsRequest(stdout=False, stderr=True, timestamps=True))
-    assert stamped == b"\2\0\0\0\0\0\0\x23" + b"2026-01-02T03:04:05.678901000Z err\n"
+    assert stamped == b"\2\0\0\0\0\0\0\x23" + b"2026-01-02T03:04:05.678901234Z err\n"
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 
 from control_plane.backends.base import LogLine
 from control_plane.backends.cloud_run.executions import Executions
 from control_plane.backends.gcp.log_entries import Source
 from control_plane.backends.gcp.log_feed import OVERLAP, Follower, LogFeed
 from control_plane.backends.gcp.logs import LogReader
-from control_plane.model import ZERO_TIME, Container
+from control_plane.model import Container
+from control_plane.timestamps import nanoseconds
 
-_CLOCK_SLACK = timedelta(seconds=120)
-"""By which the service's clock may be behind ours."""
+_CLOCK_SLACK = 120 * 1_000_000_000
+"""Nanoseconds by which the service's clock may be behind ours."""
 _ASK_AGAIN = 5.0
-"""Seconds between two looks at whether the execution has finished."""
+"""Longest pause in seconds between two looks at whether the execution has finished."""
 
 
 class Archive:
@@ -34,16 +35,16 @@ class Archive:
         await self._feed.close()
 
     async def lines(
-        self, container: Container, *, since: datetime | None, until: datetime | None, tail: int | None, follow: bool
+        self, container: Container, *, since: int | None, until: int | None, tail: int | None, follow: bool
     ) -> AsyncIterator[LogLine]:
         """In time order. A container that never ran has none. Raises CloudError, Unavailable."""
         execution = container.execution
         if execution is None:
             return
         source = Source(execution.job, execution.name.rpartition("/")[2])
-        begin = since or _time(execution.created_at) - _CLOCK_SLACK
+        begin = since or nanoseconds(execution.created_at) - _CLOCK_SLACK
         given: deque[LogLine] = deque()
-        called_at = datetime.now(UTC)
+        called_at = time.time_ns()
         async for line in self._reader.lines(source, since=begin, until=until, tail=tail):
             yield line
             given.append(line)
@@ -57,34 +58,29 @@ class Archive:
         elif tail == 0:
             begin = called_at
         async with self._feed.follow(source, begin, given) as follower:
-            async for line in self._follow(follower, container):
+            async for line in self._follow(follower, container, until):
                 if until is not None and line.at > until:
                     return
                 yield line
 
-    async def _follow(self, follower: Follower, container: Container) -> AsyncIterator[LogLine]:
-        """Until the execution has finished and nothing new has come for `drain` seconds."""
+    async def _follow(self, follower: Follower, container: Container, until: int | None) -> AsyncIterator[LogLine]:
+        """Until the execution has finished, or `until` has passed, and nothing new has come for `drain` seconds."""
         assert container.execution is not None
         loop = asyncio.get_running_loop()
         finished = container.state.status in ("exited", "dead")
         ask_at = loop.time()
+        pause = min(_ASK_AGAIN, max(self._drain, 0.2))
         while True:
-            line = await follower.next_line(min(_ASK_AGAIN, max(self._drain, 0.2)))
+            line = await follower.next_line(pause)
             if line is not None:
                 yield line
                 continue
             if not finished and loop.time() >= ask_at:
                 finished = (await self._executions.outcome(container.execution.name)).finished
-                ask_at = loop.time() + _ASK_AGAIN
+                ask_at = loop.time() + pause
                 if finished:
                     follower.quiet_since = loop.time()
+            if until is not None and time.time_ns() > until + int(self._drain * 1e9):
+                return
             if finished and follower.readings and loop.time() - follower.quiet_since >= self._drain:
                 return
-
-
-def _time(text: str) -> datetime:
-    """An RFC 3339 time with up to nanoseconds; the epoch for Docker's "never"."""
-    if text == ZERO_TIME or not text:
-        return datetime.fromtimestamp(0, UTC)
-    whole, _, rest = text.rstrip("Z").partition(".")
-    return datetime.fromisoformat(f"{whole}.{rest[:6] or '0'}+00:00".replace(".0+", ".000000+"))

@@ -185,7 +185,7 @@ class CloudRunBackend:
         self._existing.pop(execution.job, None)
 
     async def logs(
-        self, container: Container, *, since: datetime | None, until: datetime | None, tail: int | None, follow: bool
+        self, container: Container, *, since: int | None, until: int | None, tail: int | None, follow: bool
     ) -> AsyncIterator[LogLine]:
         """See `Backend.logs`."""
         with docker_errors():

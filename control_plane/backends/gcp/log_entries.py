@@ -7,11 +7,11 @@ import binascii
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import quote
 
 from control_plane.backends.base import LogLine
+from control_plane.timestamps import rfc3339
 
 EXECUTION_LABEL = "run.googleapis.com/execution_name"
 ERROR_SEVERITY = 500
@@ -38,15 +38,17 @@ def log_names(project: str, log_id: str) -> list[str]:
 
 
 def entries_filter(
-    project: str, log_id: str, sources: Iterable[Source], since: datetime | None, until: datetime | None
+    project: str, log_id: str, sources: Iterable[Source], since: int | None, until: int | None
 ) -> str:
-    """A Cloud Logging filter for the output of `sources` within `since` ≤ timestamp ≤ `until`."""
+    """A Cloud Logging filter for the output of `sources` within `since` ≤ timestamp ≤ `until` (Unix nanoseconds)."""
     wanted = sorted(set(sources), key=lambda source: (source.job, source.execution))
     terms = [
         'resource.type="cloud_run_job"',
         f"resource.labels.job_name={_any(sorted({source.job for source in wanted}))}",
         f'labels."{EXECUTION_LABEL}"={_any([source.execution for source in wanted])}',
         f"logName={_any(log_names(project, log_id))}",
+        # What the agent itself says there is for the operator.
+        "NOT jsonPayload.sockerless.agent=true",
     ]
     if since is not None:
         terms.append(f'timestamp>="{rfc3339(since)}"')
@@ -55,20 +57,15 @@ def entries_filter(
     return " AND ".join(terms)
 
 
-def rfc3339(at: datetime) -> str:
-    """A filter's time, in UTC with microseconds."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 def execution_of(entry: Any) -> str:
     """The short execution name an entry belongs to; empty when it carries none."""
     return str(entry.labels[EXECUTION_LABEL]) if EXECUTION_LABEL in entry.labels else ""
 
 
-def time_of(entry: Any) -> datetime:
-    """When the line was written (as the platform stamped it), to the microsecond."""
+def time_of(entry: Any) -> int:
+    """When the line was written: the agent's time where there was one, else the platform's. Unix nanoseconds."""
     at = entry.timestamp
-    return datetime.fromtimestamp(at.seconds, UTC).replace(microsecond=at.nanos // 1000)
+    return int(at.seconds) * 1_000_000_000 + int(at.nanos)
 
 
 def line_of(entry: Any) -> LogLine:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from control_plane.backends.base import LogLine
@@ -21,8 +21,8 @@ from control_plane.backends.gcp.log_tail import LogTail
 from control_plane.backends.gcp.logs import PAGE, LogReader
 from control_plane.errors import DockerError
 
-OVERLAP = timedelta(seconds=3)
-"""Entries are not ingested in the order of their timestamps: each reading begins a little before the last one's end."""
+OVERLAP = 3_000_000_000
+"""Nanoseconds. Entries are not ingested in the order of their timestamps: each reading begins a little before the last one's end."""
 _SOURCES_A_FILTER = 100
 """A filter may have 20,000 characters."""
 _QUEUE = 10_000
@@ -31,7 +31,7 @@ _QUEUE = 10_000
 class Follower:
     """One reader of one execution's output from `begin` on, without the lines already `given`."""
 
-    def __init__(self, source: Source, begin: datetime, given: Iterable[LogLine]) -> None:
+    def __init__(self, source: Source, begin: int, given: Iterable[LogLine]) -> None:
         self.source = source
         self._begin = begin
         self.read_to = begin
@@ -41,7 +41,7 @@ class Follower:
         self.readings = 0
         self.failure: DockerError | CloudError | None = None
         self._seen = {line.insert_id: line.at for line in given}
-        self._left: datetime | None = None
+        self._left: int | None = None
         self._lines: asyncio.Queue[LogLine | None] = asyncio.Queue(_QUEUE)
 
     def offer(self, entry: Any) -> None:
@@ -63,11 +63,11 @@ class Follower:
         return self._lines.qsize() > _QUEUE // 2
 
     @property
-    def start_of_reading(self) -> datetime:
+    def start_of_reading(self) -> int:
         """Where the next list call begins."""
         return max(self.read_to - OVERLAP, self._begin)
 
-    def advance(self, read_to: datetime) -> None:
+    def advance(self, read_to: int) -> None:
         """Listing has got to `read_to`: ids older than the overlap cannot come again."""
         reached = read_to if self._left is None else min(read_to, self._left)
         self._left = None
@@ -106,7 +106,7 @@ class LogFeed:
         self._nudge = asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def follow(self, source: Source, begin: datetime, given: Iterable[LogLine] = ()) -> AsyncIterator[Follower]:
+    async def follow(self, source: Source, begin: int, given: Iterable[LogLine] = ()) -> AsyncIterator[Follower]:
         """Lines of `source` from `begin` (inclusive) on except those `given`, for as long as the block lasts."""
         follower = Follower(source, begin, given)
         self._followers.add(follower)
@@ -161,7 +161,7 @@ class LogFeed:
         begin = min(follower.start_of_reading for follower in followers)
         sources = [follower.source for follower in followers]
         token = ""
-        newest: datetime | None = None
+        newest: int | None = None
         while True:
             page = await self._reader.page(sources, since=begin, token=token)
             for entry in page.entries:
@@ -173,7 +173,7 @@ class LogFeed:
                 break
         if newest is not None:
             # A clock ahead of ours must not carry the cursor past what is still to come.
-            reached = min(newest, datetime.now(UTC))
+            reached = min(newest, time.time_ns())
             for follower in followers:
                 follower.advance(reached)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from control_plane.backends.base import LogLine
@@ -44,8 +43,8 @@ class LogReader:
         self,
         sources: list[Source],
         *,
-        since: datetime | None,
-        until: datetime | None = None,
+        since: int | None,
+        until: int | None = None,
         newest_first: bool = False,
         size: int = PAGE,
         token: str = "",
@@ -70,7 +69,7 @@ class LogReader:
         answer = ListLogEntriesResponse.pb(await call("reading the log archive", attempt, total=90.0, each=20.0))
         return Page(list(answer.entries), answer.next_page_token)
 
-    async def entries(self, source: Source, *, since: datetime | None, until: datetime | None) -> AsyncIterator[Any]:
+    async def entries(self, source: Source, *, since: int | None, until: int | None) -> AsyncIterator[Any]:
         """All entries in time order, page by page."""
         token = ""
         while True:
@@ -81,34 +80,28 @@ class LogReader:
             if not token:
                 return
 
-    async def last_lines(
-        self, source: Source, lines: int, *, since: datetime | None, until: datetime | None
-    ) -> list[Any]:
-        """The entries of the last `lines` lines in time order. A line may be several entries (partial ones)."""
+    async def last_entries(self, source: Source, count: int) -> list[Any]:
+        """The last `count` entries of one execution in time order."""
         newest: list[Any] = []
-        complete = 0
         token = ""
-        while lines > 0:
-            size = min(PAGE, max(2 * (lines - complete), 16))
-            page = await self.page([source], since=since, until=until, newest_first=True, size=size, token=token)
-            for entry in page.entries:
-                if not log_entries.is_partial(entry) or not newest:
-                    complete += 1
-                if complete > lines:
-                    return newest[::-1]
-                newest.append(entry)
+        while len(newest) < count:
+            size = min(PAGE, count - len(newest))
+            page = await self.page([source], since=None, newest_first=True, size=size, token=token)
+            newest += page.entries
             token = page.next_token
             if not token:
                 break
-        return newest[::-1]
+        return newest[count - 1 :: -1] if count else []
 
     async def lines(
-        self, source: Source, *, since: datetime | None, until: datetime | None, tail: int | None
+        self, source: Source, *, since: int | None, until: int | None, tail: int | None
     ) -> AsyncIterator[LogLine]:
-        """The lines of one execution in time order; with `tail` the last so many."""
-        if tail is not None and tail >= 0:
-            for entry in await self.last_lines(source, tail, since=since, until=until):
+        """The lines of one execution in time order. With `tail` the last so many, of which times then choose (moby)."""
+        if tail is None or tail < 0:
+            async for entry in self.entries(source, since=since, until=until):
                 yield log_entries.line_of(entry)
             return
-        async for entry in self.entries(source, since=since, until=until):
-            yield log_entries.line_of(entry)
+        for entry in await self.last_entries(source, tail):
+            at = log_entries.time_of(entry)
+            if (since is None or at >= since) and (until is None or at <= until):
+                yield log_entries.line_of(entry)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from control_plane.backends.gcp.calls import TRANSIENT, CloudError, call, docker_errors
 from control_plane.errors import NotFound
+from control_plane.pieces import in_pieces
 
 T = TypeVar("T")
 
@@ -112,7 +113,7 @@ class BucketBlobs:
             )
             size = 0
             try:
-                async for piece in _pieces(content):
+                async for piece in in_pieces(content, _PIECE):
                     size += len(piece)
                     await self._storage.do(doing, partial(_write, writer, piece), repeat=False)
                 await self._storage.do(doing, lambda _: writer.close(), repeat=False)
@@ -147,18 +148,6 @@ class BucketBlobs:
             except CloudError as error:
                 if error.code != "NOT_FOUND":
                     raise
-
-
-async def _pieces(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes in larger pieces: a thread hop for each small chunk would cost more than the copy."""
-    held = bytearray()
-    async for chunk in content:
-        held += chunk
-        if len(held) >= _PIECE:
-            yield bytes(held)
-            held.clear()
-    if held:
-        yield bytes(held)
 
 
 def _write(writer: Any, piece: bytes, _bucket: Any) -> None:

@@ -100,6 +100,13 @@ const (
 	cloneFS         = 0x200
 )
 
+type capHeader struct {
+	version uint32
+	pid     int32
+}
+
+type capData struct{ effective, permitted, inheritable uint32 }
+
 func prctl(op, arg uintptr) syscall.Errno {
 	_, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, op, arg, 0, 0, 0, 0)
 	return errno
@@ -119,12 +126,7 @@ func limitCaps(set uint64) error {
 			}
 		}
 	}
-	type header struct {
-		version uint32
-		pid     int32
-	}
-	type data struct{ effective, permitted, inheritable uint32 }
-	h, d := header{version: capVersion3}, [2]data{}
+	h, d := capHeader{version: capVersion3}, [2]capData{}
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_CAPGET, uintptr(unsafe.Pointer(&h)), uintptr(unsafe.Pointer(&d)), 0); errno != 0 {
 		return errno
 	}

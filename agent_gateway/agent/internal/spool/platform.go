@@ -48,7 +48,7 @@ func (p *Platform) Add(at int64, run int, line []byte, partial bool) {
 	}
 	b := p.pending
 	if p.dropped > 0 {
-		b = fmt.Appendf(b, `{"message":"%d lines are missing here: the platform did not take them in time","severity":"WARNING","sockerless":{"agent":true}}`+"\n", p.dropped)
+		b = fmt.Appendf(b, `{"message":"%d lines are missing here: the platform did not take them in time","severity":"WARNING","sockerless":{"run":%d,"partial":false}}`+"\n", p.dropped, run)
 		p.dropped = 0
 	}
 	if utf8.Valid(line) {
