@@ -1,8 +1,8 @@
-"""Websockets as both sides of the gateway use them: picows, on a connection taken over or dialled.
+"""Websockets as both sides of the gateway use them: `Socket`, and dialling with picows.
 
-Source of the odd parts: picows 2.3. It wants `Connection: upgrade` alone in a handshake, sets TCP options on whatever
-socket it is given (which fails on unix sockets), and copies each message it sends. Hence the rebuilt head, the stand-in
-for unix transports, and `send_binary`, which hands header and payload to the kernel in one call.
+Source of the odd parts: picows 2.3. It sets TCP options on whatever socket it is given (which fails on unix sockets),
+and copies each message it sends. Hence the stand-in for unix transports, and `send_binary`, which hands header and
+payload to the kernel in one call.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import struct
-from collections.abc import Iterable
 from typing import Any, cast
 
 from picows import WSListener, WSMsgType, WSTransport, picows, ws_connect
 
+from agent_gateway import websocket_frames as frames
 from agent_gateway.protocol import CLOSE_OK, CLOSE_PROTOCOL_ERROR, MAX_BINARY
 
 BINARY = WSMsgType.BINARY
@@ -71,52 +70,6 @@ def _adapted(transport: asyncio.Transport) -> Any:
     return transport if isinstance(name, tuple) else _UnixTransport(transport)
 
 
-def _protocol(listener: WSListener, host: str | None, path: str | None, headers: Any, ping: bool) -> Any:
-    # Not in the stubs of picows: its asyncio protocol, which nothing but its own connect and listen make otherwise.
-    return cast(Any, picows).WSProtocol(
-        host,
-        path,
-        host is not None,
-        lambda *_: listener,
-        _LOGGER,
-        True,
-        HANDSHAKE_SECONDS,
-        ping,
-        _PING_IDLE_SECONDS,
-        _PING_IDLE_SECONDS,
-        1,  # WSAutoPingStrategy.PING_WHEN_IDLE
-        True,
-        _MAX_FRAME,
-        headers,
-        _READ_BUFFER,
-    )
-
-
-def take_over(
-    transport: asyncio.Transport,
-    target: bytes,
-    headers: Iterable[tuple[bytes, bytes]],
-    early: bytes,
-    listener: WSListener,
-    *,
-    ping: bool = True,
-) -> None:
-    """Makes an HTTP connection whose request head has been read into a websocket served by `listener`.
-
-    `early` is what came after the head. A handshake picows refuses is answered 400 by it and the connection closed.
-    """
-    head = [b"GET ", target, b" HTTP/1.1\r\nupgrade: websocket\r\nconnection: upgrade\r\n"]
-    for name, value in headers:
-        if name == b"host" or (name.startswith(b"sec-websocket-") and name != b"sec-websocket-extensions"):
-            head += [name, b": ", value, b"\r\n"]
-    head.append(b"\r\n")
-    protocol = _protocol(listener, None, None, None, ping)
-    transport.set_protocol(protocol)
-    transport.set_write_buffer_limits(_WRITE_HIGH, _WRITE_LOW)
-    protocol.connection_made(_adapted(transport))
-    feed(protocol, b"".join(head) + early)
-
-
 def feed(protocol: Any, data: bytes) -> None:
     """Gives a buffered protocol bytes that were read before it was there."""
     view = memoryview(data)
@@ -163,7 +116,24 @@ async def _dial_unix(url: str, listener: WSListener, headers: dict[str, str]) ->
     path, _, resource = url.removeprefix("unix://").partition(":")
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_unix_connection(asyncio.Protocol, path)
-    protocol = _protocol(listener, "gateway", resource or "/", headers, True)
+    # Not in the stubs of picows: its asyncio protocol, which nothing but its own connect and listen make otherwise.
+    protocol = cast(Any, picows).WSProtocol(
+        "gateway",
+        resource or "/",
+        True,
+        lambda *_: listener,
+        _LOGGER,
+        True,
+        HANDSHAKE_SECONDS,
+        True,
+        _PING_IDLE_SECONDS,
+        _PING_IDLE_SECONDS,
+        1,  # WSAutoPingStrategy.PING_WHEN_IDLE
+        True,
+        _MAX_FRAME,
+        headers,
+        _READ_BUFFER,
+    )
     transport.set_protocol(protocol)
     transport.set_write_buffer_limits(_WRITE_HIGH, _WRITE_LOW)
     protocol.connection_made(_adapted(transport))
@@ -207,8 +177,9 @@ class Socket(WSListener):
         self.ws: WSTransport | None = None
         self.closing = False
         self._fd = -1
+        self.reading_paused = False
+        self._client_side = False
         self._code: int | None = None
-        self._paused = False
 
     def opened(self) -> None:
         """The handshake is done."""
@@ -236,13 +207,8 @@ class Socket(WSListener):
         if self._fd < 0:
             ws.send(BINARY, data)
             return
-        size = len(data)
-        if size < 126:
-            header = struct.pack("!BB", 0x82, size)
-        elif size < 0x10000:
-            header = struct.pack("!BBH", 0x82, 126, size)
-        else:
-            header = struct.pack("!BBQ", 0x82, 127, size)
+        make = frames.client_header if self._client_side else frames.server_header
+        header = make(frames.BINARY, len(data))
         write_view(ws.underlying_transport, self._fd, (header, data))
 
     def send_text(self, text: str) -> None:
@@ -268,14 +234,14 @@ class Socket(WSListener):
 
     def pause_reading(self) -> None:
         """Stops reading: the peer's TCP window closes."""
-        if self.ws is not None and not self._paused and not self.closing:
-            self._paused = True
+        if self.ws is not None and not self.reading_paused and not self.closing:
+            self.reading_paused = True
             self.ws.underlying_transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Reads on."""
-        if self.ws is not None and self._paused:
-            self._paused = False
+        if self.ws is not None and self.reading_paused:
+            self.reading_paused = False
             self.ws.underlying_transport.resume_reading()
 
     # picows' side.
@@ -283,36 +249,48 @@ class Socket(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The handshake is done."""
         self.ws = transport
-        if not transport.is_client_side and not transport.is_secure:
+        self._client_side = transport.is_client_side
+        if not transport.is_secure:
             self._fd = transport.underlying_transport.get_extra_info("socket").fileno()
         self.opened()
 
     def on_ws_frame(self, transport: WSTransport, frame: Any) -> None:
         """One frame, which is one message."""
-        if self.closing:
-            if frame.msg_type == CLOSE:
-                transport.disconnect()
-            return
         kind = frame.msg_type
-        if not frame.fin or frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._refuse(CLOSE_PROTOCOL_ERROR, "fragments and extensions are not served")
+        if kind == CLOSE:
+            self.closed_by_peer(frame.get_payload_as_bytes())
+        elif self.closing:
+            return
+        elif not frame.fin or frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self.refuse(CLOSE_PROTOCOL_ERROR, "fragments and extensions are not served")
         elif kind == BINARY:
             self.binary(frame.get_payload_as_memoryview())
         elif kind == TEXT:
-            try:
-                text = frame.get_payload_as_utf8_text()
-            except UnicodeDecodeError:
-                self._refuse(1007, "not UTF-8")
-                return
-            self.text(text)
-        elif kind == CLOSE:
-            self._code = int(frame.get_close_code()) or 1005
-            cast(Any, transport).send_close(CLOSE_OK if self._code == 1005 else self._code)
-            transport.disconnect()
+            self.text_bytes(frame.get_payload_as_bytes())
         elif kind != PONG:
-            self._refuse(CLOSE_PROTOCOL_ERROR, "fragments are not served")
+            self.refuse(CLOSE_PROTOCOL_ERROR, "fragments are not served")
 
-    def _refuse(self, code: int, reason: str) -> None:
+    def text_bytes(self, data: bytes) -> None:
+        """A text message."""
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            self.refuse(1007, "not UTF-8")
+            return
+        self.text(text)
+
+    def closed_by_peer(self, data: bytes) -> None:
+        """The peer's close frame: it is answered, and the connection ends."""
+        ws = self.ws
+        if ws is None:
+            return
+        if not self.closing:
+            self._code = int.from_bytes(data[:2], "big") if len(data) >= 2 else 1005
+            cast(Any, ws).send_close(CLOSE_OK if self._code == 1005 else self._code)
+        ws.disconnect()
+
+    def refuse(self, code: int, reason: str) -> None:
+        """Closes because of the peer's fault."""
         self.close(code, reason)
         self.lost(code)
 

@@ -21,13 +21,18 @@ func (a *Agent) archiveGet(s *stream.Stream, p *archiveParams) {
 		return
 	}
 	s.Result(g.Stat)
-	if err := g.Copy(s); err != nil {
+	if err := g.Copy(tarSink{s}); err != nil {
 		s.Fail(err)
 		return
 	}
 	s.Send(&stream.Control{EOF: true})
 	s.End()
 }
+
+// tarSink is a stream that gathers small pieces.
+type tarSink struct{ *stream.Stream }
+
+func (t tarSink) Write(p []byte) (int, error) { return len(p), t.WriteFrame(0, p) }
 
 // archivePut extracts the client's tar.
 func (a *Agent) archivePut(s *stream.Stream, p *archiveParams) {

@@ -2,7 +2,7 @@
 
 1. `scope["extensions"]["tcp.hijack"]`: an app may take the connection over (attach and exec), with the bytes that came
    early and with half-close both ways.
-2. Websockets of the relay go to picows on the same port.
+2. Websockets of the relay on the same port.
 3. Large request bodies (`docker cp`, `docker load`) bypass h11.
 
 uvicorn's internals are not an interface: its minor version is pinned, and `tests/contract/test_gateway_http.py` and
@@ -22,19 +22,22 @@ from urllib.parse import unquote
 
 import h11
 from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from agent_gateway.asgi import App, message_body, respond_message
+from agent_gateway.asgi import App, message_body
 from agent_gateway.front_door.chunked import ChunkedBody, FixedBody, MalformedChunk, rewrite_large
+from agent_gateway.front_door.cycle import Cycle
 from agent_gateway.relay.pairing import StreamRefused
-from agent_gateway.websockets import Socket, feed, take_over
+from agent_gateway.websocket_server import READ_BUFFER, take_over
+from agent_gateway.websockets import Socket, feed
 
 _HEAD_SECONDS = 10.0
 """For the first request of a connection; later ones have the keep-alive time."""
 _KEEP_ALIVE_SECONDS = 3600
 _MAX_HEAD = 64 * 1024
 _BODY_HIGH_WATER = 1024 * 1024
+_UNIX_SEND_BUFFER = 512 * 1024
 _REASONS = {400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found", 410: b"Gone"}
 
 
@@ -73,6 +76,8 @@ class HttpServer:
 
     def __init__(self, app: App, websockets: WebsocketRouter | None) -> None:
         self.websockets = websockets
+        self.buffer = memoryview(bytearray(READ_BUFFER))
+        """What its websockets read into."""
         self.state = _State()
         self.config = Config(
             cast(Any, app),
@@ -103,45 +108,6 @@ class HttpServer:
             task.cancel()
         for connection in list(self.state.connections):
             connection.transport.abort()
-
-
-class _Cycle(RequestResponseCycle):
-    """A request whose chunked body is kept in parts: one copy, when the app takes it."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.access_log = False
-        self.parts: list[memoryview] = []
-        self.size = 0
-
-    async def run_asgi(self, app: App) -> None:
-        """Serves the request. An answer that cannot be completed is cut off, so that its client sees that."""
-
-        async def guarded(scope: Any, receive: Any, send: Any) -> None:
-            try:
-                await app(scope, receive, send)
-            except asyncio.CancelledError:
-                self.disconnected = True  # the server stops and cuts the connection itself
-            except ConnectionAbortedError:
-                if not self.response_started:
-                    raise
-                self.disconnected = True
-                self.transport.close()
-
-        await super().run_asgi(cast(Any, guarded))
-
-    async def send_500_response(self) -> None:
-        """An app that failed before it answered, in Docker's form."""
-        await respond_message(cast(Any, self.send), 500, "internal error")
-
-    async def receive(self) -> Any:
-        """ASGI's receive."""
-        message: Any = await super().receive()
-        if self.parts and message["type"] == "http.request":
-            message["body"] = b"".join(self.parts)
-            self.parts.clear()
-            self.size = 0
-        return message
 
 
 class GatewayProtocol(H11Protocol):
@@ -181,10 +147,7 @@ class GatewayProtocol(H11Protocol):
     def hijack_websocket(self, listener: Socket) -> None:
         """Makes the connection a websocket. The app must have checked that the request asks for one."""
         early = self._leave()
-        target = self.scope["raw_path"]
-        if self.scope["query_string"]:
-            target += b"?" + self.scope["query_string"]
-        take_over(self.transport, target, self.headers, early, listener, ping=False)
+        take_over(self.transport, self.headers, early, listener, self._server.buffer, ping=False)
 
     def _leave(self) -> bytes:
         cycle = self.cycle
@@ -206,6 +169,9 @@ class GatewayProtocol(H11Protocol):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        elif sock is not None and sock.family == socket.AF_UNIX:
+            # Linux gives unix sockets 208 KiB, less than one message of a stream.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNIX_SEND_BUFFER)
         self._head_timer = self.loop.call_later(_HEAD_SECONDS, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -253,7 +219,7 @@ class GatewayProtocol(H11Protocol):
 
     def _body_received(self, data: bytes) -> None:
         assert self._chunks is not None
-        cycle = cast(_Cycle, self.cycle)
+        cycle = cast(Cycle, self.cycle)
         try:
             parts, rest = self._chunks.feed(data)
         except MalformedChunk:
@@ -341,7 +307,7 @@ class GatewayProtocol(H11Protocol):
         if self._length:
             headers.remove((b"transfer-encoding", b"chunked"))
             headers.append((b"content-length", str(self._length).encode()))
-        self.cycle = _Cycle(
+        self.cycle = Cycle(
             scope=scope,
             conn=self.conn,
             transport=self.transport,
@@ -369,7 +335,7 @@ class GatewayProtocol(H11Protocol):
             return False
         self.connections.discard(self)
         if event.method == b"GET":
-            take_over(self.transport, event.target, self.headers, self.conn.trailing_data[0], listener)
+            take_over(self.transport, self.headers, self.conn.trailing_data[0], listener, self._server.buffer)
         else:
             self._refuse(400, "a websocket begins with GET")
         return True

@@ -29,7 +29,7 @@ class WebsocketHalf(Socket):
         try:
             self.pair = self._find() if self._find is not None else None
         except StreamRefused as refused:
-            self._refuse(CLOSE_POLICY, refused.message)
+            self.refuse(CLOSE_POLICY, refused.message)
             return
         if self.pair is not None:
             self.pair.place(self._side, self)
@@ -80,14 +80,14 @@ class SpareHalf(WebsocketHalf):
     def binary(self, view: memoryview) -> None:
         """A binary message came in."""
         if self.pair is None:
-            self._refuse(CLOSE_POLICY, "no stream yet")
+            self.refuse(CLOSE_POLICY, "no stream yet")
         else:
             self.pair.binary("agent", view)
 
     def text(self, text: str) -> None:
         """A text message came in."""
         if self.pair is None:
-            self._refuse(CLOSE_POLICY, "no stream yet")
+            self.refuse(CLOSE_POLICY, "no stream yet")
         else:
             self.pair.text("agent", text)
 

@@ -58,7 +58,7 @@ class LinkSocket(Socket):
 
     def binary(self, view: memoryview) -> None:
         """A binary message came in."""
-        self._refuse(CLOSE_POLICY, "a link carries text")
+        self.refuse(CLOSE_POLICY, "a link carries text")
 
     def text(self, text: str) -> None:
         """A text message came in."""
@@ -78,7 +78,7 @@ class LinkSocket(Socket):
             else:
                 self.link.received(self, message)
         except ProtocolViolation as violation:
-            self._refuse(violation.code, str(violation)[:100])
+            self.refuse(violation.code, str(violation)[:100])
 
     def lost(self, code: int) -> None:
         """The connection is gone."""

@@ -1,4 +1,4 @@
-"""`/plugins`: there are none. Clients list and inspect them all the same (`docker inspect` of an unknown name ends here)."""
+"""`/plugins`: there are none. Clients look all the same: `docker inspect` of an unknown name ends here."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -45,6 +46,7 @@ def up(given: Mapping[str, Any]) -> int:
     try:
         settings = Settings(**given)
         _check(settings)
+        _allow_many_files()
         with _locked(settings.data):
             asyncio.run(_serve(settings))
     except CannotStart as reason:
@@ -129,6 +131,13 @@ def _locked(data: Path) -> Any:
         except BlockingIOError:
             raise CannotStart(f"another `sockerless up` runs in {data}") from None
         yield
+
+
+def _allow_many_files() -> None:
+    """Every link and stream is a socket; the usual soft limit of 1,024 files is soon reached."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(settings: Settings) -> None:

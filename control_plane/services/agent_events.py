@@ -12,7 +12,7 @@ from control_plane.services.records import Records
 from control_plane.services.reports import Exited, Failed, HealthReported, Report, Started
 from control_plane.timestamps import nanoseconds, now
 
-_HEALTH = {"starting", "healthy", "unhealthy"}
+_HEALTH = ("starting", "healthy", "unhealthy")
 _OUTPUT_LIMIT = 4096
 """moby keeps so much of a probe's output."""
 _MESSAGE_LIMIT = 8192

@@ -78,7 +78,7 @@ class Logs:
                     yield chunk
                 return
             except AgentUnreachable:
-                pass  # raised before the first byte only: the archive has it all
+                pass  # before the first byte: the archive has it all
         async for chunk in self._archived(container, request):
             yield chunk
 
@@ -107,8 +107,11 @@ class Logs:
             async for chunk in stream.chunks():
                 begun = True
                 yield chunk
-        except AgentUnreachable:
+        except Conflict as error:
+            # The agent left, or was lost, after the stream was opened.
             if not begun:
+                raise AgentUnreachable(error.message) from error
+            if not request.follow:
                 raise
         finally:
             await stream.close()

@@ -60,7 +60,8 @@ class Reconciler:
         self._backends = backends
         self._settings = settings
         self._since = clock()
-        self._next_audit = clock() + settings.audit_interval
+        # The only instance was away: whatever ended meanwhile is found at once, not when the agents are given up.
+        self._next_audit = clock() + (0.0 if settings.sole_instance else settings.audit_interval)
         self._next_sweep = clock() + settings.sweep_interval
         self._next_exec_pass = clock() + settings.exec_keep
 
@@ -197,6 +198,8 @@ class Reconciler:
             return
         outcome = await self._backends[container.backend].outcome(container.execution)
         if outcome.finished:
+            if container.agent is not None:
+                await self._outcomes.apply(container.tenant, container.id, LinkGone(container.agent.boot))
             ended = await self._stops.record_outcome(container, outcome)
             if ended is not None:
                 await self._execs.end_all(ended)

@@ -135,12 +135,13 @@ class Removal:
             if session.container == container.id:
                 await self._execs.delete(tenant, session.id)
         last = await self._containers.get(tenant, container.id) or container
+        if volumes:
+            # Before the record: whoever waits for the removal finds them gone.
+            await self._volumes.remove_anonymous(last)
         await self._names.release(tenant, last.name, container.id)
         if not await self._containers.delete(tenant, container.id):
             return
         await self._events.publish(last, "destroy")
-        if volumes:
-            await self._volumes.remove_anonymous(last)
         self._background.spawn(self._free(last), f"free what {container.id[:12]} used")
 
     async def _free(self, container: Container) -> None:

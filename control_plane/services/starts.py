@@ -29,6 +29,7 @@ from control_plane.services.run_settings import RunSettings
 from control_plane.services.watching import reach
 from control_plane.timestamps import now
 
+
 class NetworksOfStart(Protocol):
     """`services.networks.Networks`, as far as it is needed here."""
 

@@ -112,8 +112,12 @@ class Stops:
         except Conflict:
             return  # the agent says that it has ended: the report is on its way
         await self._tell_kill(container, signal)
-        if container.state.status == "paused" and signals.asks_to_end(container, signal):
-            await self._agents.call(container, "unpause", {})
+        # KILL ends stopped processes too.
+        if container.state.status == "paused" and signal != signals.KILL and signals.asks_to_end(container, signal):
+            try:
+                await self._agents.call(container, "unpause", {})
+            except Conflict:
+                return  # it has ended
             thawed = await self._outcomes.apply(container.tenant, container.id, UnpauseRequested(done=True))
             if thawed is not None:
                 await self._events.publish(thawed, "unpause")

@@ -93,7 +93,7 @@ class Waits:
         `die` event has it.
         """
         if last.state.status not in _ALIVE:
-            return Exit(last.state.exit_code, last.state.error)
+            return Exit(last.state.exit_code)  # moby's error here would be that of the removal
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _EVENT_SECONDS
         while True:
@@ -101,5 +101,5 @@ class Waits:
             if code is not None:
                 return Exit(code)
             if loop.time() >= deadline:
-                return Exit(last.state.exit_code, last.state.error)
+                return Exit(last.state.exit_code)
             await asyncio.sleep(0.05)

@@ -113,6 +113,14 @@ async def test_a_container_that_could_not_start_tells_why(endpoint: Endpoint) ->
     assert await outcome(live) == {"StatusCode": 127, "Error": {"Message": "no such file"}}
 
 
+async def test_of_a_container_that_could_not_start_and_is_gone_only_the_code_is_told(endpoint: Endpoint) -> None:
+    container = await endpoint.add(state=EXITED.model_copy(update={"exit_code": 128, "error": "no such user"}))
+    live = await begin(endpoint, container.id, "removed")
+    await live.until(lambda answer: answer.status == 200)
+    await endpoint.containers.records.delete("default", container.id)
+    assert await outcome(live) == {"StatusCode": 128}
+
+
 async def test_a_client_that_leaves_ends_its_wait(endpoint: Endpoint) -> None:
     container = await endpoint.add(state=RUNNING)
     before = len(asyncio.all_tasks())

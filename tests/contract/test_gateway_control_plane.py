@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import orjson
 import pytest
 
-from agent_gateway.asgi import read_body, respond, respond_message
+from agent_gateway.asgi import App, read_body, respond, respond_message
 from agent_gateway.control_plane_client import AsgiControlPlane, HijackRequest, HttpControlPlane, Linked, Refused
+from agent_gateway.front_door.http import HttpServer
 from agent_gateway.server import Gateway, GatewaySettings
 from agent_gateway.tickets import GatewayTokens, bearer, verify_gateway_token
 from tests.contract.gateway_peers import KEY, FakeControlPlane, docker_api, running_gateway
@@ -49,16 +52,24 @@ class Internal:
             await respond(send, status, orjson.dumps(answer), b"application/json")
 
 
+@asynccontextmanager
+async def _served(app: App) -> AsyncIterator[str]:
+    """An app on a port of its own. A front door would not let `/internal/v1` through."""
+    server = HttpServer(app, None)
+    listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    finally:
+        listener.close()
+        server.abort()
+
+
 @pytest.mark.parametrize("remote", [True, False])
 async def test_the_calls_are_those_of_the_wire_protocol(remote: bool) -> None:
     app = Internal()
     tokens = GatewayTokens(KEY, URL)
-    async with running_gateway(app=app) as gateway:
-        plane: Any = (
-            HttpControlPlane(f"http://127.0.0.1:{gateway.port}", tokens, URL)
-            if remote
-            else AsgiControlPlane(app, tokens, URL)
-        )
+    async with _served(app) as url:
+        plane: Any = HttpControlPlane(url, tokens, URL) if remote else AsgiControlPlane(app, tokens, URL)
         grant = await plane.tickets(REQUEST)
         assert (grant.stream_id, grant.relay_url, grant.tty) == ("0" * 32, URL, True)
         assert await plane.hello(AGENT, {"type": "hello", "boot": "b1"}) == {"action": "wait"}

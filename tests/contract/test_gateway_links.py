@@ -9,8 +9,9 @@ import pytest
 
 from agent_gateway.control_plane_client import Linked, Refused
 from agent_gateway.relay import streams as relay_streams
-from agent_gateway.streams import StreamError
+from agent_gateway.streams import RemoteRelay, StreamError
 from tests.contract.gateway_peers import (
+    KEY,
     TENANT,
     AgentStream,
     FakeAgent,
@@ -157,6 +158,44 @@ async def test_the_control_plane_may_end_waiting_attachments() -> None:
         gateway.agents.end("c1", "container c1 is not running")
         with pytest.raises(StreamError, match="not running"):
             await other.result()
+
+
+async def test_streams_of_a_lost_agent_end_when_the_control_plane_says_so() -> None:
+    async def hang(stream: AgentStream, kind: str, params: dict[str, Any]) -> None:
+        await asyncio.sleep(3600)
+
+    async with running_gateway() as gateway:
+        agent = await connected(gateway, handler=hang)
+        stream = await gateway.agents.open(TENANT, "c1", "exec", {})
+        await eventually(lambda: agent.streams)
+        half = next(iter(agent.streams.values()))
+        half.carrier._socket.abort()  # type: ignore[union-attr]
+        agent.link.abort()  # type: ignore[union-attr]
+        await eventually(lambda: gateway._streams.pairs.all()[0].agent is None)
+        remote = RemoteRelay(gateway.url, KEY)
+        assert await remote.call(TENANT, "c1", "end", {"message": "the agent is gone"}) == {}
+        with pytest.raises(StreamError, match="the agent is gone") as over:
+            await stream.result()
+        assert over.value.status == 409
+        await remote.aclose()
+        await agent.close()
+
+
+async def test_an_agent_that_keeps_an_ended_run_may_be_silent_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent_gateway.relay.reports.SILENT_SECONDS", 0.05)
+    monkeypatch.setattr("agent_gateway.relay.reports.GONE_SECONDS", 0.4)
+    plane = FakeControlPlane()
+    async with running_gateway(plane) as gateway:
+        idle = await connected(gateway)
+        idle.send({"type": "exited", "seq": 1, "run": 1, "code": 0, "at": "x"})
+        await eventually(lambda: idle.acked == 1)
+        busy = await connected(gateway, "c2")
+        for agent in (idle, busy):
+            agent.link.abort()  # type: ignore[union-attr]
+        await eventually(lambda: len(plane.gones) == 2)
+        assert plane.gones == ["c2", "c1"]
+        await idle.close()
+        await busy.close()
 
 
 async def test_draining_asks_agents_to_dial_again() -> None:

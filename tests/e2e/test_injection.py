@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
+import grpc
 import pytest
+from google.cloud.run_v2 import JobsClient
+from google.cloud.run_v2.services.jobs.transports import JobsGrpcTransport
 
 from agent_gateway.agent import binary
 from tests import images
 from tests.e2e.conftest import load_images
 from tests.e2e.endpoint import SOCKERLESS, Endpoint, running_endpoint
+from tests.e2e.test_failures import agent_process
 from tests.registry import running_registry
 
 WITHOUT = {
@@ -52,10 +58,10 @@ def test_run_exec_logs_and_stdin(box: Endpoint) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (3, b"out\n", b"err\n")
     echoed = box.docker("run", "--rm", "-i", "busybox", "cat", stdin=b"x" * 300_000)
     assert (echoed.returncode, echoed.stdout) == (0, b"x" * 300_000)
-    box.out("run", "-d", "--name", "box", "busybox", "sh", "-c", "echo logged; cat /proc/1/comm; sleep 300")
-    box.until("logged\nagent", "logs", "box")
+    box.out("run", "-d", "--name", "box", "busybox", "sh", "-c", "echo logged; echo $PPID; sleep 300")
+    box.until("logged\n1", "logs", "box")
     assert box.docker("exec", "-u", "app", "box", "sh", "-c", "id -u; exit 4").returncode == 4
-    box.out("stop", "-t", "0", "box")
+    box.out("kill", "box")
     assert box.out("inspect", "-f", "{{.State.ExitCode}}", "box") == "137"
 
 
@@ -127,8 +133,8 @@ def test_a_pinned_agent_takes_the_built_in_ones_place(injection: str) -> None:
         settings = {"SOCKERLESS_GCR_AGENT_IMAGE": f"{registry.host}/team/agent@{digest}"}
         with running_endpoint(environment=settings | {"SOCKERLESS_GCR_INJECTION": injection}) as endpoint:
             load_images(endpoint)
-            endpoint.out("run", "-d", "--name", "box", "busybox", "sleep", "300")
-            assert endpoint.out("exec", "box", "tail", "-c", "6", "/proc/1/exe") == "pinned"
+            box = endpoint.out("run", "-d", "busybox", "sleep", "300")
+            assert Path(f"/proc/{agent_process(box)}/exe").read_bytes() == agent
 
 
 @pytest.mark.parametrize(
@@ -159,8 +165,18 @@ def test_sizes_and_time_limit_come_from_the_environment() -> None:
     settings = {"SOCKERLESS_GCR_MEMORY": "600Mi", "SOCKERLESS_GCR_CPU": "2", "SOCKERLESS_GCR_TIMEOUT": "2"}
     with running_endpoint(environment=settings) as endpoint:
         load_images(endpoint)
-        endpoint.out("run", "-d", "--name", "box", "busybox", "sh", "-c", "trap '' TERM; sleep 300")
-        assert endpoint.out("wait", "box", timeout=30) != "0"
+        endpoint.out("run", "-d", "--name", "box", "busybox", "sleep", "300")
+        assert job_limits(endpoint) == {"cpu": "2", "memory": "600Mi"}
+        assert endpoint.out("wait", "box", timeout=30) == "143"
+
+
+def job_limits(endpoint: Endpoint) -> dict[str, str]:
+    """What the local cloud's one job was sold."""
+    ports = json.loads((endpoint.data / "cloud" / "ports.json").read_text())
+    with grpc.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:
+        jobs = JobsClient(transport=JobsGrpcTransport(channel=channel))
+        (job,) = jobs.list_jobs(parent="projects/local/locations/us-central1")
+        return dict(job.template.template.containers[0].resources.limits)
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,12 @@ def _settled(endpoint: Endpoint) -> bool:
     before = _states(endpoint)
     if any(state["Status"] not in {"created", "exited"} for state in before.values()):
         return False
-    time.sleep(12)
-    return _states(endpoint) == before
+    deadline = time.monotonic() + 12
+    while time.monotonic() < deadline:
+        time.sleep(0.3)
+        if _states(endpoint) != before:
+            return False
+    return True
 
 
 def _running(endpoint: Endpoint) -> int:

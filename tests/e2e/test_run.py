@@ -85,8 +85,9 @@ def test_terminal_interrupts_the_foreground_process(endpoint: Endpoint) -> None:
     terminal = Terminal(endpoint, "run", "--rm", "-it", "busybox", "sh")
     try:
         terminal.expect(b"/ # ")
-        terminal.send(b"sleep 100\r")
-        terminal.expect(b"sleep 100\r\n")
+        # The shell reads lines with the terminal's signals off; they are on again once the command runs.
+        terminal.send(b"echo now; sleep 100\r")
+        terminal.expect(b"\r\nnow\r\n")
         terminal.send(b"\x03")
         terminal.expect(b"/ # ")
         terminal.send(b"exit 3\r")

@@ -99,7 +99,11 @@ class Agent:
                     raise Conflict("the process is not running")
                 code = self.world.program.signals.get(params["signal"])
                 if code is not None:
+                    self.running = False
                     self.world.spawn(self.exit(code))
+            case "pause" | "unpause":
+                if not self.running:
+                    raise Conflict("the process is not running")
             case "shutdown":
                 self.shut_down = True
                 if self.running:

@@ -222,7 +222,7 @@ async def test_host_none_and_another_containers_network_have_no_address(world: W
 async def test_a_network_that_is_not_there_is_looked_for_at_the_start(world: World) -> None:
     early = await world.container("early", status="created", mode="later", later={"Aliases": ["db"]})
     assert early.networking["later"]["NetworkID"] == ""
-    with pytest.raises(NotFound, match="^failed to set up container networking: network later not found$"):
+    with pytest.raises(NotFound, match=r"^failed to set up container networking: network later not found$"):
         await world.networks.rejoin(early)
     network_id = await world.create("later")
     await world.networks.rejoin(early)

@@ -190,10 +190,14 @@ async def test_containers_that_died_with_the_machine(world: World) -> None:
     await world.services.runs.start(TENANT, "web")
     world.all_agents[0].disconnect()
     world.cloud.outcomes["exec-1"] = RunOutcome(finished=True, exit_code=3)
-    await world.another_process(redial_grace=0.0)
+    await world.another_process()
     await world.services.reconciler.pass_once()
     ended = await world.get(container)
     assert (ended.state.status, ended.state.exit_code) == ("exited", 3)
+    assert ended.agent is not None
+    assert not ended.agent.connected
+    await world.settle()
+    assert world.agents.ended == [container.id]
 
 
 async def test_an_interrupted_removal_is_finished(world: World) -> None:

@@ -125,6 +125,16 @@ async def test_pause_and_unpause(world: World) -> None:
     assert world.sink.actions == ["start", "pause", "unpause"]
 
 
+async def test_kill_ends_a_paused_container(world: World) -> None:
+    container = await world.create()
+    world.program = Program(signals={9: 137})
+    await world.services.runs.start(TENANT, "web")
+    await world.services.runs.pause(TENANT, "web")
+    await world.services.runs.kill(TENANT, "web")
+    assert (await world.get(container)).state.exit_code == 137
+    assert "unpause" not in world.sink.actions
+
+
 async def test_stop_thaws_a_paused_container(world: World) -> None:
     container = await world.create()
     await world.services.runs.start(TENANT, "web")

@@ -13,7 +13,14 @@ import (
 	"time"
 )
 
-const copySize = 256 << 10
+// Sink takes a tar: small pieces with Write, which may keep them until Flush, and files read straight into its space.
+type Sink interface {
+	io.Writer
+	// Begin returns space to fill, until CommitLater tells how much of it was.
+	Begin() ([]byte, error)
+	CommitLater(n int)
+	Flush()
+}
 
 // Getter writes what is at one path as a tar.
 type Getter struct {
@@ -22,9 +29,8 @@ type Getter struct {
 	rename string // what stands for the source in the names
 	isDir  bool
 
-	tw   *tar.Writer
+	out  Sink
 	seen map[inode]string
-	buf  []byte
 }
 
 type inode struct{ dev, ino uint64 }
@@ -36,12 +42,12 @@ func (c Container) Open(path string) (*Getter, error) {
 		return nil, err
 	}
 	return &Getter{Stat: stat, source: filepath.Clean(resolved), rename: filepath.Base(absolute(path)), isDir: stat.Mode.IsDir(),
-		seen: map[inode]string{}, buf: make([]byte, copySize)}, nil
+		seen: map[inode]string{}}, nil
 }
 
-// Copy writes the tar to w. Files that vanish meanwhile are left out; the names begin with the last element of the path asked for.
-func (g *Getter) Copy(w io.Writer) error {
-	g.tw = tar.NewWriter(w)
+// Copy writes the tar to out. Files that vanish meanwhile are left out; the names begin with the last element of the path asked for.
+func (g *Getter) Copy(out Sink) error {
+	g.out = out
 	err := filepath.WalkDir(g.source, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			if path != g.source && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EINVAL)) {
@@ -61,7 +67,11 @@ func (g *Getter) Copy(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return g.tw.Close()
+	if err := tar.NewWriter(out).Close(); err != nil { // the mark of the end
+		return err
+	}
+	out.Flush()
+	return nil
 }
 
 // name is path's name in the archive: the source is called rename; the root's own name is empty, as in `docker cp c:/ -`.
@@ -113,8 +123,12 @@ func (g *Getter) add(path string, info fs.FileInfo) error {
 	if h.Typeflag == tar.TypeReg {
 		return g.addFile(path, h)
 	}
-	return g.tw.WriteHeader(h)
+	return g.writeHeader(h)
 }
+
+// writeHeader writes a header alone. A tar.Writer wants a file's content before the next header, but ours goes past it; so each
+// has its own.
+func (g *Getter) writeHeader(h *tar.Header) error { return tar.NewWriter(g.out).WriteHeader(h) }
 
 // header is tar.FileInfoHeader without its look-up of names.
 func (g *Getter) header(info fs.FileInfo, link string) (*tar.Header, error) {
@@ -147,26 +161,31 @@ func (g *Getter) addFile(path string, h *tar.Header) error {
 		return err
 	}
 	defer f.Close()
-	if err := g.tw.WriteHeader(h); err != nil {
+	if err := g.writeHeader(h); err != nil {
 		return err
 	}
-	left := h.Size
-	for left > 0 {
-		n, err := f.Read(g.buf[:min(left, copySize)])
-		if n == 0 && err != nil {
-			if err != io.EOF {
-				return err
-			}
-			n = int(min(left, copySize))
-			clear(g.buf[:n])
+	for left := h.Size; left > 0; {
+		space, err := g.out.Begin()
+		if err != nil {
+			return err
 		}
-		if _, err := g.tw.Write(g.buf[:n]); err != nil {
+		space = space[:min(left, int64(len(space)))]
+		n, err := f.Read(space)
+		if n == 0 && err == io.EOF {
+			n, err = len(space), nil
+			clear(space)
+		}
+		g.out.CommitLater(n)
+		if n == 0 && err != nil {
 			return err
 		}
 		left -= int64(n)
 	}
-	return nil
+	_, err = g.out.Write(padding[:-h.Size&(tarBlock-1)])
+	return err
 }
+
+var padding [tarBlock]byte
 
 func major(dev uint64) uint64 { return dev>>8&0xfff | dev>>32&^0xfff }
 func minor(dev uint64) uint64 { return dev&0xff | dev>>12&^0xff }

@@ -14,6 +14,13 @@ import (
 	"sockerless/agent/internal/stream"
 )
 
+// Source gives a tar: in copies with Read, or as it lies in its own memory with Next, which Done lets go of.
+type Source interface {
+	io.Reader
+	Next() ([]byte, error)
+	Done(n int)
+}
+
 // Putter extracts one tar.
 type Putter struct {
 	NoOverwriteDirNonDir bool
@@ -25,10 +32,11 @@ type Putter struct {
 	dirs    []*tar.Header
 	dirPath []string
 	buf     []byte
+	source  Source
 }
 
-// Put extracts the tar from r into the directory path, which must exist.
-func (c Container) Put(path string, p *Putter, r io.Reader) error {
+// Put extracts the tar from source into the directory path, which must exist.
+func (c Container) Put(path string, p *Putter, source Source) error {
 	dest, err := filepath.EvalSymlinks(absolute(path))
 	if err != nil {
 		return c.refuse(path, err)
@@ -40,8 +48,8 @@ func (c Container) Put(path string, p *Putter, r io.Reader) error {
 	if !info.IsDir() {
 		return stream.Refuse(400, "extraction point is not a directory")
 	}
-	p.dest, p.planted, p.buf = dest, map[string]bool{}, make([]byte, copySize)
-	err = p.extract(tar.NewReader(r))
+	p.dest, p.planted, p.buf, p.source = dest, map[string]bool{}, make([]byte, smallSize), source
+	err = p.extract()
 	switch {
 	case errors.Is(err, syscall.EROFS) && readOnly("/") && !mountedOn(dest):
 		return stream.Refuse(400, "container rootfs is marked read-only")
@@ -53,7 +61,23 @@ func (c Container) Put(path string, p *Putter, r io.Reader) error {
 	return err
 }
 
-func (p *Putter) extract(tr *tar.Reader) error {
+const (
+	tarBlock  = 512
+	smallSize = 64 << 10 // up to here a file's content comes through the tar.Reader
+)
+
+// large tells whether a file's content is taken straight from the source: big, and as it is (sparse files are maps and pieces).
+func large(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return false
+		}
+	}
+	return h.Size > smallSize && (h.Typeflag == tar.TypeReg || h.Typeflag == '\x00')
+}
+
+func (p *Putter) extract() error {
+	tr := tar.NewReader(p.source)
 	for {
 		h, err := tr.Next()
 		if err == io.EOF {
@@ -64,6 +88,9 @@ func (p *Putter) extract(tr *tar.Reader) error {
 		}
 		if err := p.entry(h, tr); err != nil {
 			return err
+		}
+		if large(h) {
+			tr = tar.NewReader(p.source) // the old one believes the content still to come
 		}
 	}
 }
@@ -132,7 +159,7 @@ func (p *Putter) create(h *tar.Header, path string, exists bool, r io.Reader) er
 		}
 		return os.Mkdir(path, 0o700)
 	case tar.TypeReg, '\x00', tar.TypeGNUSparse:
-		return p.file(path, h.Size, r)
+		return p.file(path, h, r)
 	case tar.TypeSymlink:
 		p.planted[path] = true
 		return os.Symlink(h.Linkname, path)
@@ -156,27 +183,40 @@ func (p *Putter) create(h *tar.Header, path string, exists bool, r io.Reader) er
 	return stream.Refuse(400, "unhandled tar header type %d", h.Typeflag)
 }
 
-func (p *Putter) file(path string, size int64, r io.Reader) error {
+func (p *Putter) file(path string, h *tar.Header, r io.Reader) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}
-	for {
-		n, err := r.Read(p.buf)
-		if n > 0 {
-			if _, err := f.Write(p.buf[:n]); err != nil {
-				f.Close()
-				return err
-			}
-		}
+	if large(h) {
+		err = p.fill(f, h.Size)
+	} else {
+		_, err = io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{r}, p.buf)
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	return err
+}
+
+// fill writes the next size bytes of the source, and passes over those that fill its last block up.
+func (p *Putter) fill(f *os.File, size int64) error {
+	for end := size + -size&(tarBlock-1); end > 0; {
+		in, err := p.source.Next()
 		if err == io.EOF {
-			return f.Close()
+			return io.ErrUnexpectedEOF
 		}
 		if err != nil {
-			f.Close()
 			return err
 		}
+		in = in[:min(int64(len(in)), end)]
+		if _, err := f.Write(in[:min(int64(len(in)), size)]); err != nil {
+			return err
+		}
+		end, size = end-int64(len(in)), max(0, size-int64(len(in)))
+		p.source.Done(len(in))
 	}
+	return nil
 }
 
 // dress gives path the header's owner, attributes, mode and times. Directories get their times last: what goes into them changes those.

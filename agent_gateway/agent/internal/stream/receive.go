@@ -60,7 +60,10 @@ func (s *Stream) receive(conn *websocket.Conn, length int64) error {
 		if s.discard {
 			s.deliver(s.in.end)
 		}
-		s.changed.Broadcast()
+		// Woken for each piece, the consumer would take the bytes as they trickle in. A message is soon there as a whole.
+		if length == 0 || n == len(space) || err != nil {
+			s.changed.Broadcast()
+		}
 		s.mu.Unlock()
 		if err != nil {
 			return err
