@@ -201,7 +201,8 @@ func (e *execSession) command(run *Run) (*process.Command, error) {
 		return nil, err
 	}
 	env := process.Environment(run.spec.Hostname, e.p.TTY, user.Home, run.spec.Env, e.p.Env)
-	return &process.Command{Argv: e.p.Argv, Env: env, Workdir: workdir, User: user, Bounds: bounds, Limits: run.spec.Ulimits, TTY: e.p.TTY}, nil
+	return &process.Command{Argv: e.p.Argv, Env: env, Workdir: workdir, User: user, Bounds: bounds, Limits: run.spec.Ulimits,
+		OOMScoreAdj: run.spec.OOMScoreAdj, TTY: e.p.TTY}, nil
 }
 
 func (e *execSession) stdio(c *process.Command) error {

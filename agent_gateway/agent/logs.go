@@ -12,6 +12,7 @@ type logsParams struct {
 	Stderr     bool   `json:"stderr"`
 	Follow     bool   `json:"follow"`
 	Timestamps bool   `json:"timestamps"`
+	Details    string `json:"details"` // stands before each line
 	Since      string `json:"since"`
 	Until      string `json:"until"`
 	Tail       int64  `json:"tail"`
@@ -22,7 +23,7 @@ const logBuffer = 256 << 10
 // logs serves `docker logs` from the spool.
 func (a *Agent) logs(s *stream.Stream, p *logsParams) {
 	s.Discard()
-	w := &logWriter{s: s, stdout: p.Stdout, stderr: p.Stderr, timestamps: p.Timestamps}
+	w := &logWriter{s: s, stdout: p.Stdout, stderr: p.Stderr, timestamps: p.Timestamps, details: []byte(p.Details)}
 	var err error
 	if w.since, err = logTime(p.Since, 0); err == nil {
 		w.until, err = logTime(p.Until, 1<<63-1)
@@ -89,6 +90,7 @@ type logWriter struct {
 	tty            bool
 	stdout, stderr bool
 	timestamps     bool
+	details        []byte
 	since, until   int64
 
 	past  bool // an entry after until was met
@@ -118,6 +120,7 @@ func (w *logWriter) entry(e spool.Entry) bool {
 		w.text = append(w.stamp.Append(w.text[:0], e.At), ' ')
 		w.put(kind, w.text)
 	}
+	w.put(kind, w.details)
 	w.put(kind, e.Data)
 	return w.err == nil
 }

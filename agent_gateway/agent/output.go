@@ -48,6 +48,7 @@ type output struct {
 	a    *Agent
 	run  int
 	tty  bool
+	none bool // nothing is kept, nothing passed on: only attachments see the output
 	mu   sync.Mutex
 	cut  [3]spool.Splitter
 	last int64
@@ -55,7 +56,7 @@ type output struct {
 }
 
 func newOutput(a *Agent, spec *LaunchSpec) *output {
-	o := &output{a: a, run: spec.Run, tty: spec.TTY}
+	o := &output{a: a, run: spec.Run, tty: spec.TTY, none: spec.LogMaxBytes < 0}
 	o.cut[1].Kind, o.cut[2].Kind = 1, 2
 	return o
 }
@@ -86,6 +87,9 @@ func (o *output) flush(kind byte) {
 
 // emit stamps lines: never twice the same time, so that every log keeps their order.
 func (o *output) emit(kind byte) spool.Emit {
+	if o.none {
+		return func([]byte, bool) {}
+	}
 	at := time.Now().UnixNano()
 	return func(line []byte, partial bool) {
 		at = max(at, o.last+1)

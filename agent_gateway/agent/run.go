@@ -170,7 +170,8 @@ func (r *Run) command() (*process.Command, error) {
 		return nil, err
 	}
 	env := process.Environment(r.spec.Hostname, r.spec.TTY, user.Home, r.spec.Env)
-	return &process.Command{Argv: r.spec.Argv, Env: env, Workdir: r.spec.workdir(), User: user, Bounds: bounds, Limits: r.spec.Ulimits, TTY: r.spec.TTY}, nil
+	return &process.Command{Argv: r.spec.Argv, Env: env, Workdir: r.spec.workdir(), User: user, Bounds: bounds, Limits: r.spec.Ulimits, OOMScoreAdj: r.spec.OOMScoreAdj,
+		TTY: r.spec.TTY}, nil
 }
 
 // stdio makes the process' files and returns the ends that its output is read from: stdout and stderr, or the terminal.

@@ -25,6 +25,7 @@ type LaunchSpec struct {
 	Ulimits         []process.Limit `json:"ulimits"`
 	NoNewPrivileges bool            `json:"no_new_privileges"`
 	Umask           *int            `json:"umask"`
+	OOMScoreAdj     int             `json:"oom_score_adj"`
 	Healthcheck     *Healthcheck    `json:"healthcheck"`
 	LogMaxBytes     int64           `json:"log_max_bytes"`
 	LingerSeconds   float64         `json:"linger_seconds"`

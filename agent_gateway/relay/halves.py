@@ -131,7 +131,7 @@ class LocalHalf:
         if self._over:
             return
         self._over = True
-        error = None if code == CLOSE_OK else StreamError(409, f"the stream was cut off: {reason or code}")
+        error = None if code == CLOSE_OK else StreamError(503, f"the stream was cut off: {reason or code}")
         self._half.closed(error)
 
     def fail(self, status: int, message: str) -> None:

@@ -106,7 +106,7 @@ class Streams:
             raise StreamError(refused.status, refused.message) from None
 
     async def call(self, container: str, method: str, params: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-        """One call over the link; `start` names the attachments that wait for it, `end` is our own. Raises StreamError."""
+        """One call over the link; `start` names the attachments that wait, `end` is our own. Raises StreamError."""
         if method == "end":
             message = str(params.get("message") or f"the agent of container {container} is gone")
             self.end(container, message, 501 if params.get("status") == 501 else 409)
@@ -122,7 +122,7 @@ class Streams:
                 self.links.forget(link)
 
     def end(self, container: str, message: str | None = None, status: int = 409) -> None:
-        """The control plane says that no agent will come: lone client halves end, with an error if there is a message."""
+        """The control plane says that no agent will come: lone client halves end, with an error for a message."""
         link = self.links.get(container)
         if link is not None:
             link.over = True

@@ -9,7 +9,8 @@ from control_plane.services.log_options import check_log_options
 
 Json = dict[str, Any]
 
-LOG_TYPES = ("", "json-file", "local")
+LOG_TYPES = ("", "json-file", "local", "none")
+_FOREIGN_LOGS = ("awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "splunk", "syslog")
 _NO_PORTS = (
     "publishing ports is not served yet: leave out -p and -P, and reach the service from inside the container "
     "with `docker exec`"
@@ -36,9 +37,11 @@ def refuse_unserved(config: Json, host: Json) -> None:
         name = host["VolumeDriver"]
         raise InvalidParameter(f'error looking up volume plugin {name}: plugin "{name}" not found')
     log_type = host["LogConfig"]["Type"]
-    if log_type not in LOG_TYPES:
-        raise InvalidParameter(
-            f"logger: no log driver named '{log_type}' is registered: logs are kept by Sockerless; "
-            "leave out --log-driver"
+    if log_type in _FOREIGN_LOGS:
+        raise NotServed(
+            f"HostConfig.LogConfig: driver {log_type} is not served: output goes to `docker logs` and the cloud's "
+            "logging; leave out --log-driver and export it from there"
         )
+    if log_type not in LOG_TYPES:
+        raise InvalidParameter(f'error looking up logging plugin {log_type}: plugin "{log_type}" not found')
     check_log_options(host["LogConfig"])

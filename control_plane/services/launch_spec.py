@@ -37,6 +37,7 @@ def launch_spec(
         "sysctls": dict(host.get("Sysctls") or {}),
         "shm_size": int(host.get("ShmSize") or 0),
         "umask": _UMASK,
+        "oom_score_adj": int(host.get("OomScoreAdj") or 0),
         "healthcheck": _healthcheck(container.config.get("Healthcheck"), container.config.get("Shell")),
         "log_max_bytes": kept_bytes(host.get("LogConfig") or {}, settings.log_max_bytes),
         "linger_seconds": linger,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from control_plane.backends.base import Backend
-from control_plane.errors import DockerError
+from control_plane.errors import DockerError, Unavailable
 from control_plane.model import Container
 from control_plane.services.agent_events import AgentEvents
 from control_plane.services.background import Background
@@ -107,6 +107,8 @@ class Links:
             spec = launch_spec(container, mounts, self._settings)
             if container.staged:
                 await self._staged.deliver(container, spec)
+        except Unavailable:
+            raise  # the gateway or the storage is going away: the agent says hello again
         except DockerError as error:
             failed = Failed(container.state.run, _CANNOT_START, error.message, clock())
             await self._outcomes.apply(container.tenant, container.id, failed)

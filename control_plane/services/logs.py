@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from control_plane.backends.base import Backend, LogLine
 from control_plane.errors import Conflict, InvalidParameter, NotServed
 from control_plane.model import Container
+from control_plane.services.log_details import details
 from control_plane.services.ports import Agents, AgentUnreachable
 from control_plane.services.records import Records
 from control_plane.services.run_settings import RunSettings
@@ -60,26 +61,25 @@ class Logs:
         container = await self._resolve(tenant, reference)
         if container.state.status in {"removing", "dead"}:
             raise Conflict("can not get logs from container which is dead or marked for removal")
-        if request.details:
-            raise NotServed("log details are not served: the logs of a cloud's containers carry no attributes")
         driver = (container.host_config.get("LogConfig") or {}).get("Type") or ""
         if driver == "none":
             raise NotServed("configured logging driver does not support reading")
-        return bool(container.config.get("Tty")), self._output(container, request)
+        prefix = details(container) if request.details else ""
+        return bool(container.config.get("Tty")), self._output(container, request, prefix)
 
-    async def _output(self, container: Container, request: LogsRequest) -> AsyncIterator[bytes]:
+    async def _output(self, container: Container, request: LogsRequest, prefix: str) -> AsyncIterator[bytes]:
         if container.state.status == "starting":
             container = await self._started(container)
         if container.state.run == 0:
             return  # no process, no output; moby does not follow it either
         if container.agent is not None and (container.agent.connected or container.state.status == "running"):
             try:
-                async for chunk in self._live(container, request):
+                async for chunk in self._live(container, request, prefix):
                     yield chunk
                 return
             except AgentUnreachable:
                 pass  # before the first byte: the archive has it all
-        async for chunk in self._archived(container, request):
+        async for chunk in self._archived(container, request, prefix):
             yield chunk
 
     async def _started(self, container: Container) -> Container:
@@ -91,12 +91,13 @@ class Logs:
             return container
         return found or container
 
-    async def _live(self, container: Container, request: LogsRequest) -> AsyncIterator[bytes]:
+    async def _live(self, container: Container, request: LogsRequest, prefix: str) -> AsyncIterator[bytes]:
         params = {
             "stdout": request.stdout,
             "stderr": request.stderr,
             "follow": request.follow,
             "timestamps": request.timestamps,
+            "details": prefix,
             "since": "" if request.since is None else rfc3339(request.since),
             "until": "" if request.until is None else rfc3339(request.until),
             "tail": -1 if request.tail is None else request.tail,
@@ -116,7 +117,7 @@ class Logs:
         finally:
             await stream.close()
 
-    async def _archived(self, container: Container, request: LogsRequest) -> AsyncIterator[bytes]:
+    async def _archived(self, container: Container, request: LogsRequest, prefix: str) -> AsyncIterator[bytes]:
         tty = bool(container.config.get("Tty"))
         wanted = {name for name, on in (("stdout", request.stdout), ("stderr", request.stderr)) if on}
         lines = self._backends[container.backend].logs(
@@ -128,12 +129,12 @@ class Logs:
         )
         async for line in lines:
             if line.stream in wanted:
-                yield formatted(line, tty=tty, timestamps=request.timestamps)
+                yield formatted(line, tty=tty, timestamps=request.timestamps, prefix=prefix)
 
 
-def formatted(line: LogLine, *, tty: bool, timestamps: bool) -> bytes:
+def formatted(line: LogLine, *, tty: bool, timestamps: bool, prefix: str = "") -> bytes:
     """One archived line as Docker's clients get it: raw with a TTY, else behind an 8-byte stdcopy header."""
-    text = line.text
+    text = prefix.encode() + line.text
     if timestamps:
         text = f"{padded(line.at)} ".encode() + text
     if tty:

@@ -57,7 +57,18 @@ REFUSALS: list[tuple[dict[str, Any], int, str]] = [
     ({"HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}}}, 501, "publishing ports is not served yet"),
     ({"HostConfig": {"PublishAllPorts": True}}, 501, "publishing ports is not served yet"),
     ({"HostConfig": {"Links": ["a:b"]}}, 501, "--link"),
-    ({"HostConfig": {"LogConfig": {"Type": "syslog"}}}, 400, "logger: no log driver named 'syslog' is registered"),
+    ({"HostConfig": {"LogConfig": {"Type": "syslog"}}}, 501, "driver syslog is not served"),
+    (
+        {"HostConfig": {"LogConfig": {"Type": "bogus"}}},
+        400,
+        'error looking up logging plugin bogus: plugin "bogus" not found',
+    ),
+    ({"HostConfig": {"LogConfig": {"Config": {"mode": "x"}}}}, 400, "logger: logging mode not supported: x"),
+    (
+        {"HostConfig": {"LogConfig": {"Config": {"max-buffer-size": "1m"}}}},
+        400,
+        "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
+    ),
     (
         {"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"max-sise": "1m"}}}},
         400,

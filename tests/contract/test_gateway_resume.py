@@ -187,5 +187,5 @@ async def test_the_agent_that_never_returns_ends_the_client(monkeypatch: pytest.
         assert await anext(chunks) == b"x"
         with pytest.raises(StreamError) as lost:
             await anext(chunks)
-        assert lost.value.status == 409
+        assert lost.value.status == 503
         await agent.close()

@@ -19,6 +19,8 @@ class CuttingProxy:
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
         self.cuts = 0
+        self.broken = 0
+        """Connections that were cut."""
 
     def __enter__(self) -> CuttingProxy:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -31,13 +33,15 @@ class CuttingProxy:
     def cut(self) -> None:
         """Ends every connection with a reset, as a lost network does."""
         with self._lock:
-            pairs, self._pairs = self._pairs, set()
+            pairs = list(self._pairs)
         for pair in pairs:
             for end in pair:
                 with contextlib.suppress(OSError):
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    end.shutdown(socket.SHUT_RDWR)
+                    # Wakes the pump, which closes it; nothing is said to the peer before the reset.
+                    end.shutdown(socket.SHUT_RD)
         self.cuts += 1
+        self.broken += len(pairs)
 
     def _accept(self) -> None:
         while True:
@@ -57,15 +61,18 @@ class CuttingProxy:
 
     def _pump(self, pair: tuple[socket.socket, socket.socket]) -> None:
         other = {pair[0]: pair[1], pair[1]: pair[0]}
-        with contextlib.suppress(OSError):
+        try:
             while True:
-                readable, _, _ = select.select(pair, [], [], 60)
+                readable, _, _ = select.select(pair, [], [])
                 for end in readable:
                     data = end.recv(262144)
                     if not data:
                         return
                     other[end].sendall(data)
-        with self._lock:
-            self._pairs.discard(pair)
-        for end in pair:
-            end.close()
+        except OSError:
+            return
+        finally:
+            with self._lock:
+                self._pairs.discard(pair)
+            for end in pair:
+                end.close()

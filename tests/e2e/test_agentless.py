@@ -70,7 +70,10 @@ def test_logs_come_from_cloud_logging(box: Endpoint) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["exec", "box", "true"], ["cp", "box:/etc/passwd", "-"], ["top", "box"], ["pause", "box"], ["kill", "-s", "USR1", "box"]],
+    [
+        ["exec", "box", "true"], ["cp", "box:/etc/passwd", "-"], ["top", "box"], ["pause", "box"],
+        ["kill", "-s", "USR1", "box"],
+    ],
     ids=lambda command: command[0],
 )  # fmt: skip
 def test_what_takes_an_agent_is_refused_with_the_reason(box: Endpoint, command: list[str]) -> None:

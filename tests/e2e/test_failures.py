@@ -90,6 +90,7 @@ def test_link_cut_mid_stream_loses_and_doubles_no_byte() -> None:
                     proxy.cut()
             inward.stdin.close()
             assert proxy.cuts >= 10
+            assert proxy.broken >= 3 * proxy.cuts  # the link and both streams, each time
             assert outward.wait(30) == 0
             assert total == size
             assert received.hexdigest() == hashlib.md5(b"0123456789abcde\n" * (size // 16)).hexdigest()

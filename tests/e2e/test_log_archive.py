@@ -69,7 +69,11 @@ def test_the_archive_is_byte_for_byte_and_stamp_for_stamp_what_the_agent_gave(bo
     plain = {tuple(cut): logs(box, *cut) for cut in CUTS}
     stamped = logs(box, "-t")
     moments = [line.split(b" ")[0].decode() for line in stamped[0].splitlines() if line.startswith(b"20")]
-    spans = [["--since", moments[2]], ["--until", moments[2]], ["--since", moments[1], "--until", moments[3], "--tail", "99"]]
+    spans = [
+        ["--since", moments[2]],
+        ["--until", moments[2]],
+        ["--since", moments[1], "--until", moments[3], "--tail", "99"],
+    ]
     spanned = [logs(box, "-t", *span) for span in spans]
     assert len({*spanned, stamped}) == 4
     until_gone(box)

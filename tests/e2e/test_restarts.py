@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -162,10 +163,13 @@ def test_down_leaves_nothing_behind() -> None:
         assert {kind for kind, found in before.items() if not found} == set()
         own.down()
         assert _traces(own, identifiers) == {kind: [] for kind in before}
+        ended = datetime.now(UTC).isoformat()
         own.start()
         assert own.out("ps", "-aq", "--no-trunc", "-f", "volume=kept").split() == identifiers[::-1]
         _until(lambda: _running(own) == 0, "what `down` ended does not count as running")
-        assert own.out("inspect", "-f", "{{.State.ExitCode}}", identifiers[0]) == "137"
+        code, finished = own.out("inspect", "-f", "{{.State.ExitCode}} {{.State.FinishedAt}}", identifiers[0]).split()
+        assert code == "137"
+        assert finished[:23] < ended
         own.out("start", identifiers[0])
         assert own.out("exec", identifiers[0], "echo", "again") == "again"
 

@@ -30,6 +30,7 @@ SAMPLES: dict[str, Any] = {
     "ShmSize": 1 << 20,
     "Init": True,
     "SecurityOpt": ["no-new-privileges"],
+    "OomScoreAdj": 500,
 }
 CONFIG: dict[str, Any] = {
     "Hostname": "box",
@@ -98,6 +99,7 @@ def test_extra_hosts_of_both_forms(given: str, told: str) -> None:
         ({"Type": "json-file", "Config": {"max-size": "10m"}}, 10_000_000),
         ({"Type": "json-file", "Config": {"max-size": "1.5kB", "max-file": "2"}}, 3000),
         ({"Type": "local", "Config": {"max-size": "1k"}}, 5 * 1024),
+        ({"Type": "none", "Config": {"max-size": "1k"}}, -1),
     ],
 )
 def test_max_size_and_max_file_bound_the_output_that_is_kept(config: dict[str, Any], kept: int) -> None:

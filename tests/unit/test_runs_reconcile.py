@@ -11,13 +11,13 @@ import pytest
 
 from control_plane.backends.base import RunOutcome
 from control_plane.errors import Unavailable
-from control_plane.model import Lease
+from control_plane.model import Lease, StagedArchive
 from control_plane.services.container_events import ContainerEvents
 from control_plane.services.lifecycle import RestartRequested, StartRequested
 from control_plane.services.outcomes import Outcomes
 from control_plane.services.watching import reach
 from control_plane.timestamps import rfc3339
-from tests.unit.run_world import TENANT, Program, World
+from tests.unit.run_world import TENANT, Agent, Program, World
 
 
 @pytest.fixture
@@ -57,8 +57,6 @@ async def test_killed_between_the_clouds_answer_and_the_second_write(world: Worl
     assert (await world.get(container)).execution == asked
     assert len(world.cloud.executions) == 1
     # Its agent comes late, as agents do.
-    from tests.unit.run_world import Agent
-
     assert await Agent(world, container.id).dial() == "start"
     assert (await world.get(container)).state.status == "running"
 
@@ -98,8 +96,6 @@ async def test_no_agent_means_the_command_runs_alone(world: World) -> None:
     assert running.execution.name == "exec-2"
     assert world.cloud.cancelled == ["exec-1"]
     # A late agent is turned away, and the exit code comes from the cloud.
-    from tests.unit.run_world import Agent
-
     assert await Agent(world, container.id).dial() == "shutdown"
     await world.services.reconciler.pass_once()
     assert (await world.get(container)).state.status == "running"
@@ -258,3 +254,24 @@ async def test_old_execs_are_forgotten_in_two_passes(world: World) -> None:
     assert (await execs.inspect(TENANT, exec_id))["CanRemove"] is True
     await execs.forget_old(300)
     assert await execs.records.get(TENANT, exec_id) is None
+
+
+async def test_a_gateway_that_goes_away_during_the_delivery_fails_no_start(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = await world.create()
+    claimed = await _outcomes(world).apply(TENANT, container.id, StartRequested(_lease()))
+    assert claimed is not None
+    await world.change(claimed, staged=[StagedArchive(blob="k", path="/", size=1)])
+
+    async def cut_off(*_: object) -> None:
+        raise Unavailable("the stream was cut off: going away")
+
+    monkeypatch.setattr(world.services.links._staged, "deliver", cut_off)
+    agent = Agent(world, container.id)
+    with pytest.raises(Unavailable):
+        await agent.dial()
+    assert (await world.get(container)).state.status == "starting"
+    monkeypatch.undo()
+    await world.change(await world.get(container), staged=[])
+    assert await agent.dial() == "start"

@@ -189,7 +189,12 @@ async def test_logs_come_from_the_archive_after(world: World) -> None:
     [
         ({}, LogsRequest(False, False), InvalidParameter, "Bad parameters: you must choose at least one stream"),
         ({"LogConfig": {"Type": "none"}}, BOTH, NotServed, "configured logging driver does not support reading"),
-        ({}, LogsRequest(True, True, details=True), NotServed, "carry no attributes"),
+        (
+            {"LogConfig": {"Config": {"labels-regex": ".*"}}},
+            LogsRequest(True, True, details=True),
+            NotServed,
+            "labels-regex are not served",
+        ),
     ],
 )
 async def test_logs_refusals(

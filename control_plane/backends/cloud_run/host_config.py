@@ -40,9 +40,9 @@ HOST_CONFIG: tuple[Option, ...] = (
         "LogConfig",
         "--log-driver, --log-opt",
         "agent",
-        "the agent keeps the output for docker logs (max-size is honoured) and passes it on to Cloud Logging",
+        "the agent keeps the output for docker logs (max-size is honoured) and passes it on to Cloud Logging; "
+        "with `none` it does neither",
         refuses=o.log_refusal,
-        warns=o.log_warning,
     ),
     Option("RestartPolicy", "--restart", "mapped", "the control plane starts the container again"),
     Option("AutoRemove", "--rm", "mapped", "the control plane removes the container"),
@@ -176,7 +176,7 @@ HOST_CONFIG: tuple[Option, ...] = (
         "discarded, as moby does with cgroup v2",
         warns=o.says("Your kernel does not support OomKillDisable. OomKillDisable discarded."),
     ),
-    Option("OomScoreAdj", "--oom-score-adj", "harmless", f"it chooses among containers of one machine; {_SANDBOX}"),
+    Option("OomScoreAdj", "--oom-score-adj", "agent", "set before the command starts"),
     Option("KernelMemory", "--kernel-memory", "refused", "moby has dropped it too; use --memory"),
     Option("KernelMemoryTCP", "", "refused", "Cloud Run has no such limit; use --memory"),
     # --- CPU ---

@@ -73,8 +73,13 @@ def security_refusal(options: Any) -> str | None:
 
 
 def security_warning(options: Any) -> str | None:
-    """Names the options that have no effect."""
-    idle = [str(option) for option in options if _split(str(option))[0] not in ("no-new-privileges",)]
+    """Names the options that have no effect. Without profiles and labels is what the sandbox is anyway."""
+    met = {("seccomp", "unconfined"), ("apparmor", "unconfined"), ("label", "disable")}
+    idle = [
+        str(option)
+        for option in options
+        if (found := _split(str(option)))[0] != "no-new-privileges" and (found[0], found[2]) not in met
+    ]
     if not idle:
         return None
     return f"--security-opt {', '.join(idle)} has no effect: the platform's sandbox has no such profiles"
@@ -126,13 +131,6 @@ def log_refusal(config: Any) -> str | None:
     if driver in ("", "json-file", "local", "none"):
         return None
     return f"{driver!r}: output goes to docker logs and Cloud Logging; export it from there"
-
-
-def log_warning(config: Any) -> str | None:
-    """`none` keeps output all the same."""
-    if (config or {}).get("Type") == "none":
-        return "--log-driver none: output is kept in Cloud Logging all the same"
-    return None
 
 
 def network_refusal(mode: Any) -> str | None:

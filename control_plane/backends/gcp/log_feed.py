@@ -22,7 +22,7 @@ from control_plane.backends.gcp.logs import PAGE, LogReader
 from control_plane.errors import DockerError
 
 OVERLAP = 3_000_000_000
-"""Nanoseconds. Entries are not ingested in the order of their timestamps: each reading begins a little before the last one's end."""
+"""Nanoseconds by which each reading begins before the last one's end: entries are not ingested in order of time."""
 _SOURCES_A_FILTER = 100
 """A filter may have 20,000 characters."""
 _QUEUE = 10_000

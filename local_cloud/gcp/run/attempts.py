@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,6 +56,8 @@ class Outcome:
     code: int = 0
     """google.rpc.Code of the status; 0 is success."""
     message: str = ""
+    finished_at: float = 0.0
+    """Unix seconds; 0 when it is not known. It may be long ago: containers outlive the local cloud."""
 
     @property
     def succeeded(self) -> bool:
@@ -126,7 +128,7 @@ class Attempts:
             timer.cancel()
             if attempt.stopper is not None:
                 attempt.stopper.cancel()
-        return _outcome(status, attempt.reason)
+        return replace(_outcome(status, attempt.reason), finished_at=status.finished_at)
 
     def stop(self, attempt: Attempt, reason: str) -> None:
         """SIGTERM now, SIGKILL after the grace. Repeating it changes nothing."""

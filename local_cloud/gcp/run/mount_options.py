@@ -8,6 +8,7 @@ give it.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -35,21 +36,37 @@ class MountOptions:
         """Gives what is in the directory its modes and owners. Raises OSError."""
         if (self.file_mode, self.dir_mode, self.uid, self.gid) == (None, None, None, None):
             return
-        self._apply(str(directory), self.dir_mode)
-        for folder, folders, files in os.walk(directory):
-            for name in folders:
-                self._apply(os.path.join(folder, name), self.dir_mode)
-            for name in files:
-                self._apply(os.path.join(folder, name), self.file_mode)
+        for _, folders, files, at in os.fwalk(directory, follow_symlinks=False):
+            for name in (*folders, *files):
+                self._apply(name, at)
+        self._apply(str(directory), None)
 
-    def _apply(self, path: str, mode: int | None) -> None:
-        found = os.lstat(path)
-        uid = found.st_uid if self.uid is None else self.uid
-        gid = found.st_gid if self.gid is None else self.gid
-        if (uid, gid) != (found.st_uid, found.st_gid):
-            os.lchown(path, uid, gid)
-        if mode is not None and not stat.S_ISLNK(found.st_mode) and stat.S_IMODE(found.st_mode) != mode:
-            os.chmod(path, mode)
+    def _apply(self, name: str, at: int | None) -> None:
+        """By descriptor: a container may put a link in a file's place at any moment, and links are left alone."""
+        try:
+            if not _wanted(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
+                return  # opening a device or a pipe may have consequences
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOENT):
+                return
+            raise
+        try:
+            found = os.fstat(descriptor)
+            if not _wanted(found.st_mode):
+                return
+            owner = (found.st_uid if self.uid is None else self.uid, found.st_gid if self.gid is None else self.gid)
+            if owner != (found.st_uid, found.st_gid):
+                os.fchown(descriptor, *owner)
+            mode = self.dir_mode if stat.S_ISDIR(found.st_mode) else self.file_mode
+            if mode is not None and stat.S_IMODE(found.st_mode) != mode:
+                os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+
+def _wanted(mode: int) -> bool:
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def parse(options: Iterable[str], path: str) -> MountOptions:

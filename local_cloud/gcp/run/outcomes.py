@@ -97,7 +97,7 @@ def attempt_ended(task: Any, outcome: Outcome, *, again: bool) -> None:
         return
     task.reconciling = False
     task.observed_generation = task.generation
-    task.completion_time.FromNanoseconds(time.time_ns())
+    task.completion_time.FromNanoseconds(int(outcome.finished_at * 1e9) or time.time_ns())
     if outcome.succeeded:
         conditions.put(task, "Completed", conditions.SUCCEEDED)
         return
@@ -116,7 +116,8 @@ def execution_ended(execution: Any, tasks: list[TaskRecord], reason: str) -> Ser
     """All tasks are over. The error for RunJob's operation: none when it succeeded or was cancelled
     (a cancelled execution's operation ends with the execution as its response: apache/airflow#57791)."""
     count(execution, tasks)
-    execution.completion_time.FromNanoseconds(time.time_ns())
+    ends = [record.task.completion_time.ToNanoseconds() for record in tasks if record.task.HasField("completion_time")]
+    execution.completion_time.FromNanoseconds(max(ends, default=time.time_ns()))
     execution.reconciling = False
     execution.observed_generation = execution.generation
     name = execution.name.rpartition("/")[2]

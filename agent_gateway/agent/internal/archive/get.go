@@ -55,6 +55,12 @@ func (g *Getter) Copy(out Sink) error {
 			}
 			return err
 		}
+		if hidden(path) {
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
 		info, err := entry.Info()
 		if err != nil {
 			if path != g.source && errors.Is(err, fs.ErrNotExist) {

@@ -32,8 +32,10 @@ func (c Container) notFound(path string) error {
 // refuse gives an error of the file system its status.
 func (c Container) refuse(path string, err error) error {
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+	case errors.Is(err, fs.ErrNotExist):
 		return c.notFound(path)
+	case errors.Is(err, syscall.ENOTDIR):
+		return stream.Refuse(500, "lstat %s: not a directory", path)
 	case errors.Is(err, fs.ErrPermission):
 		return stream.Refuse(403, "%v", err)
 	}
@@ -79,6 +81,9 @@ func (c Container) stat(path string) (*Stat, string, error) {
 	info, err := os.Lstat(resolved)
 	if err != nil {
 		return nil, "", c.refuse(path, err)
+	}
+	if hidden(resolved) {
+		return nil, "", c.notFound(path)
 	}
 	stat := &Stat{Name: filepath.Base(abs), Size: info.Size(), Mode: info.Mode(), Mtime: info.ModTime()}
 	if info.Mode()&os.ModeSymlink != 0 {

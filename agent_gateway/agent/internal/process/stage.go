@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strconv"
 	"syscall"
 	"unsafe"
 )
@@ -35,6 +36,7 @@ type order struct {
 	Groups  []int    `json:"groups"`
 	Keep    bool     `json:"keep_groups"`
 	Limits  []Limit  `json:"limits"`
+	OOM     int      `json:"oom_score_adj"`
 	Bounds  Bounds   `json:"bounds"`
 }
 
@@ -46,7 +48,7 @@ type failure struct {
 // forkStage starts the user's command by way of the stage, which sets the limits while it is still allowed to.
 func (c *Command) forkStage(path string) (int, error) {
 	text, _ := json.Marshal(order{Path: path, Argv: c.Argv, Workdir: c.Workdir, Change: c.changesUser(), UID: c.User.UID, GID: c.User.GID,
-		Groups: c.User.Groups, Keep: groupsDenied(), Limits: c.Limits, Bounds: c.Bounds})
+		Groups: c.User.Groups, Keep: groupsDenied(), Limits: c.Limits, OOM: c.OOMScoreAdj, Bounds: c.Bounds})
 	orders, write, err := os.Pipe()
 	if err != nil {
 		return 0, err
@@ -110,6 +112,11 @@ func (o *order) run() (string, error) {
 		// The raw call: syscall.Setrlimit would have the Go runtime put NOFILE back at the exec.
 		if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, uintptr(number), uintptr(unsafe.Pointer(&limit)), 0, 0, 0); errno != 0 {
 			return "rlimit " + l.Name, errno
+		}
+	}
+	if o.OOM != 0 {
+		if err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(o.OOM)), 0); err != nil {
+			return "oom_score_adj", err
 		}
 	}
 	if err := o.Bounds.apply(); err != nil {

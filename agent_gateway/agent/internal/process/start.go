@@ -17,7 +17,9 @@ type Command struct {
 	User    User
 	Bounds  Bounds
 	Limits  []Limit
-	TTY     bool // Files[0] is a terminal to be controlled
+	// OOMScoreAdj is how likely the kernel is to end the process when memory runs out, from -1000 to 1000.
+	OOMScoreAdj int
+	TTY         bool // Files[0] is a terminal to be controlled
 	Files   [3]*os.File
 }
 
@@ -43,14 +45,14 @@ func (r *Reaper) Start(c *Command) (pid int, done <-chan int, err error) {
 	go func() {
 		defer close(started)
 		runtime.LockOSThread() // never unlocked
-		if len(c.Limits) == 0 {
+		if !c.staged() {
 			if err = c.Bounds.apply(); err != nil {
 				err = &StartError{Code: CodeUnknown, Text: err.Error()}
 				return
 			}
 		}
 		pid, done, err = r.start(func() (int, error) {
-			if len(c.Limits) > 0 {
+			if c.staged() {
 				return c.forkStage(path)
 			}
 			return c.fork(path)
@@ -74,6 +76,9 @@ func (c *Command) fork(path string) (int, error) {
 	}
 	return pid, nil
 }
+
+// staged tells whether something must be set that belongs to the new process and not to the thread that forks it.
+func (c *Command) staged() bool { return len(c.Limits) > 0 || c.OOMScoreAdj != 0 }
 
 func (c *Command) sysAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setsid: true, Setctty: c.TTY, Ctty: 0}

@@ -47,13 +47,7 @@ func (s *Spec) etcHosts() error {
 		return s.unwritten("extra hosts", len(s.ExtraHosts) > 0, err)
 	}
 	old, _ := os.ReadFile(path)
-	text := bytes.Clone(old)
-	if !bytes.Contains(text, []byte("localhost")) {
-		text = append([]byte(localHosts), text...)
-	}
-	if len(text) > 0 && text[len(text)-1] != '\n' {
-		text = append(text, '\n')
-	}
+	text := append([]byte(localHosts), besidesLocal(old)...)
 	for _, entry := range s.ExtraHosts {
 		name, ip, _ := strings.Cut(entry, ":")
 		text = fmt.Appendf(text, "%s\t%s\n", strings.Trim(ip, "[]"), name)
@@ -69,6 +63,19 @@ func (s *Spec) etcHosts() error {
 		return nil
 	}
 	return s.unwritten("extra hosts", len(s.ExtraHosts) > 0, os.WriteFile(path, text, 0o644))
+}
+
+// besidesLocal is a hosts file without the lines that only name the machine itself.
+func besidesLocal(hosts []byte) (kept []byte) {
+	local := strings.Fields(localHosts)
+	for line := range strings.Lines(string(hosts)) {
+		fields := strings.Fields(line)
+		foreign := func(name string) bool { return !slices.Contains(local, name) }
+		if len(fields) > 0 && slices.ContainsFunc(fields[1:], foreign) {
+			kept = append(append(kept, strings.TrimRight(line, "\n")...), '\n')
+		}
+	}
+	return kept
 }
 
 // unwritten is err of a file of /etc, where it matters: to what the user asked for, and when the image lays a trap.
@@ -122,6 +129,12 @@ func (s *Spec) resolvConf() error {
 }
 
 func (s *Spec) sysctls() error {
+	if len(s.Sysctls) == 0 {
+		return nil
+	}
+	if writable("/proc/sys") == nil {
+		defer remountReadOnly("/proc/sys")
+	}
 	for name, value := range s.Sysctls {
 		path := "/proc/sys/" + strings.ReplaceAll(name, ".", "/")
 		if err := os.WriteFile(path, []byte(value), 0o644); err != nil {

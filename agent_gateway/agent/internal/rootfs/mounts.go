@@ -118,6 +118,20 @@ func remountReadOnly(target string) error {
 	return syscall.Mount("", target, "", msRemount|msBind|msReadOnly|uintptr(st.Flags)&lockedFlags, "")
 }
 
+// writable takes back that a mount is read-only.
+func writable(target string) error {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(target, &st); err != nil {
+		return err
+	}
+	if st.Flags&msReadOnly == 0 {
+		return errNotReadOnly
+	}
+	return syscall.Mount("", target, "", msRemount|msBind|uintptr(st.Flags)&lockedFlags, "")
+}
+
+var errNotReadOnly = errors.New("the mount is not read-only")
+
 // openBelow opens source/subpath. A symlink in a volume's content cannot lead out of the volume.
 func openBelow(source, subpath string, create bool) (*os.File, error) {
 	const how = os.O_RDONLY | syscall.O_NONBLOCK

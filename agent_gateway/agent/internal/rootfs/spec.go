@@ -38,7 +38,7 @@ func (s *Spec) Prepare() error {
 }
 
 func (s *Spec) carryOut() error {
-	steps := []func() error{s.hostname, s.etcHosts, s.resolvConf, s.mounts, s.shm, s.sysctls}
+	steps := []func() error{s.marks, s.hostname, s.etcHosts, s.resolvConf, s.mounts, s.shm, s.sysctls}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
