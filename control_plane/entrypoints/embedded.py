@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from control_plane.entrypoints.footprint import keep_small
 from control_plane.entrypoints.local_settings import (
     PROJECT,
     RefusedSettingError,
@@ -46,6 +47,7 @@ def up(given: Mapping[str, Any]) -> int:
     try:
         settings = Settings(**given)
         _check(settings)
+        keep_small()
         _allow_many_files()
         with _locked(settings.data):
             asyncio.run(_serve(settings))

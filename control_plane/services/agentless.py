@@ -47,45 +47,60 @@ class AgentlessRuns:
         self._agents = agents
         self._background = background
         self._settings = settings
+        self._watched: set[str] = set()
+        """Names of executions that are looked after."""
 
     def accepted(self, container: Container, execution: Execution) -> None:
-        """From the cloud's acceptance on: looks whether an agent comes, or how a run without one ends.
+        """The cloud has accepted an execution: who waits to be attached is told when no agent is to come."""
+        if execution.agentless:
+            self._background.spawn(self._end_attachments(container), f"end attachments of {container.id[:12]}")
+        self.watch(container)
 
-        What is lost of it with the process, the reconciler does in its passes.
+    def watch(self, container: Container) -> None:
+        """Looks from now on whether the agent of a start comes, or how a run without one ends. Repeatable.
+
+        What is lost of it with the process, the reconciler's first pass sets going again.
         """
-        if not execution.agentless:
-            first = min(_FIRST_LOOK, self._settings.agent_connect_timeout)
-            self._await_agent(container, execution, first)
+        execution = container.execution
+        if execution is None or not execution.name or execution.name in self._watched:
             return
-        self._background.spawn(self._end_attachments(container), f"end attachments of {container.id[:12]}")
-        self._await_end(container, execution, _POLLS[0])
+        self._watched.add(execution.name)
+        self._look_later(container, execution, _POLLS[0] if execution.agentless else self._patience(execution))
 
-    def _await_agent(self, container: Container, execution: Execution, delay: float) -> None:
+    def _patience(self, execution: Execution) -> float:
+        """Seconds until the agent of a start has to be asked after."""
+        age, timeout = _age(execution), self._settings.agent_connect_timeout
+        first = min(_FIRST_LOOK, timeout)
+        return first - age if age < first else max(min(_NEXT_LOOK, timeout - age), _POLLS[0])
+
+    def _look_later(self, container: Container, execution: Execution, delay: float) -> None:
         async def look() -> None:
-            current = await self._containers.get(container.tenant, container.id)
-            if current is None or current.state.status != "starting" or current.execution != execution:
-                return
-            if current.agent is None:
-                try:
-                    await self.consider(current)
-                finally:
-                    left = self._settings.agent_connect_timeout - _age(execution)
-                    self._await_agent(container, execution, min(_NEXT_LOOK, max(left, 0.1)))
+            next_delay = None
+            try:
+                next_delay = await self._look(container, execution, delay)
+            finally:
+                if next_delay is None:
+                    self._watched.discard(execution.name)
+            if next_delay is not None:
+                self._look_later(container, execution, next_delay)
 
-        self._background.later(delay, look, f"look for the agent of {container.id[:12]}")
+        self._background.later(delay, look, f"look after {container.id[:12]}")
 
-    def _await_end(self, container: Container, execution: Execution, delay: float) -> None:
-        async def look() -> None:
-            current = await self._containers.get(container.tenant, container.id)
-            if current is None or current.execution != execution or current.state.status not in _RUNS:
-                return
-            outcome = await self._backends[current.backend].outcome(execution)
-            if not outcome.finished:
-                self._await_end(container, execution, min(delay * 1.5, _POLLS[1]))
-                return
-            await self._stops.record_outcome(current, outcome)
-
-        self._background.later(delay, look, f"look for the end of {container.id[:12]}")
+    async def _look(self, container: Container, execution: Execution, delay: float) -> float | None:
+        """Seconds until the next look, None when there is nothing more to wait for."""
+        current = await self._containers.get(container.tenant, container.id)
+        if current is None or current.execution != execution or current.state.status not in _RUNS:
+            return None
+        if not execution.agentless:
+            if current.state.status != "starting" or current.agent is not None:
+                return None
+            await self.consider(current)
+            return self._patience(execution)
+        outcome = await self._backends[current.backend].outcome(execution)
+        if not outcome.finished:
+            return min(delay * 1.5, _POLLS[1])
+        await self._stops.record_outcome(current, outcome)
+        return None
 
     async def _end_attachments(self, container: Container) -> None:
         """Clients that attached before the start would wait for an agent that never comes."""

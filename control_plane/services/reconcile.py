@@ -146,6 +146,7 @@ class Reconciler:
                     await self._starts.resume(container)
                 return
         await self._agentless.consider(container)
+        self._agentless.watch(container)
 
     async def _take_over(self, container: Container) -> Container | None:
         """Our lease on the start, if nobody else moved it meanwhile."""
@@ -196,6 +197,8 @@ class Reconciler:
             return
         if container.execution is None or exit_recorded(container):
             return
+        if container.execution.agentless:
+            self._agentless.watch(container)
         outcome = await self._backends[container.backend].outcome(container.execution)
         if outcome.finished:
             if container.agent is not None:

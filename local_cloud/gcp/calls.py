@@ -29,7 +29,7 @@ class Fault:
     """A google.rpc.Code name, or empty for none."""
     probability: float = 1.0
     lost_response: bool = False
-    """The call takes effect, but its caller gets `status` (UNAVAILABLE when empty)."""
+    """The call takes effect at once, but after the delay its caller gets `status` (UNAVAILABLE when empty)."""
 
     @classmethod
     def parse(cls, value: Any) -> Fault:
@@ -75,18 +75,19 @@ class Calls:
         fault = next((fault for glob, fault in self._faults.items() if fnmatchcase(method, glob)), None)
         if fault is None or random.random() >= fault.probability:
             return None
-        if fault.delay:
-            await asyncio.sleep(fault.delay)
         if fault.lost_response:
             return fault
+        if fault.delay:
+            await asyncio.sleep(fault.delay)
         if fault.status:
             raise ServiceError(fault.status, f"{method} fails because the local cloud was told to.")
         return None
 
     @staticmethod
-    def after(method: str, fault: Fault | None) -> None:
+    async def after(method: str, fault: Fault | None) -> None:
         """Loses the answer of a call that took effect."""
         if fault is not None:
+            await asyncio.sleep(fault.delay)
             raise ServiceError(
                 fault.status or "UNAVAILABLE", f"The answer of {method} is lost because the local cloud was told to."
             )
@@ -95,5 +96,5 @@ class Calls:
         """One counted call: the delay or refusal set for it, then the work, then perhaps the loss of its answer."""
         fault = await self.before(method)
         answer = await work()
-        self.after(method, fault)
+        await self.after(method, fault)
         return answer

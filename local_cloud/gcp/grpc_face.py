@@ -39,7 +39,7 @@ def unary(calls: Calls, method: str, request_class: Any, work: Unary) -> grpc.Rp
         try:
             fault = await calls.before(method)
             answer = await work(request)
-            calls.after(method, fault)
+            await calls.after(method, fault)
             return answer
         except Exception as error:
             await _refuse(context, method, error)

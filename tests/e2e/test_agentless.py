@@ -11,16 +11,17 @@ import pytest
 from tests.e2e.conftest import load_images
 from tests.e2e.endpoint import Endpoint, running_endpoint
 
+LONELY = {
+    "SOCKERLESS_CALLBACK_URL": "http://127.0.0.1:9",
+    "SOCKERLESS_LOCAL_NETWORK": "host",
+    "SOCKERLESS_AGENT_CONNECT_TIMEOUT": "0.5",
+}
+"""Agents are told to dial where nobody listens."""
+
 
 @pytest.fixture(scope="module")
 def lonely() -> Iterator[Endpoint]:
-    """Agents are told to dial where nobody listens."""
-    environment = {
-        "SOCKERLESS_CALLBACK_URL": "http://127.0.0.1:9",
-        "SOCKERLESS_LOCAL_NETWORK": "host",
-        "SOCKERLESS_AGENT_CONNECT_TIMEOUT": "0.5",
-    }
-    with running_endpoint(environment=environment) as endpoint:
+    with running_endpoint(environment=LONELY) as endpoint:
         load_images(endpoint)
         yield endpoint
 
@@ -124,3 +125,18 @@ def test_files_copied_in_before_the_start_are_not_left_out(box: Endpoint) -> Non
 def test_restart_policy_goes_by_the_real_exit_code(box: Endpoint) -> None:
     box.out("run", "-d", "--restart", "on-failure:1", "--name", "box", "busybox", "sh", "-c", "exit 4")
     box.until("exited 4 1", "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}", "box")
+
+
+def test_an_endpoint_killed_meanwhile_still_learns_the_exit_codes() -> None:
+    with running_endpoint(environment=LONELY | {"SOCKERLESS_AGENT_CONNECT_TIMEOUT": "1"}) as own:
+        load_images(own)
+        own.out("run", "-d", "--name", "running", "busybox", "sh", "-c", "echo a; sleep 3; echo b; exit 8")
+        starting = own.spawn("run", "--name", "starting", "busybox", "sh", "-c", "exit 9")
+        own.until("starting", "ps", "-a", "--filter", "name=starting", "--format", "{{.Names}}")
+        own.kill()
+        assert starting.wait(20) == 125
+        own.start()
+        assert own.out("wait", "running", timeout=20) == "8"
+        assert own.out("logs", "running") == "a\nb"
+        if own.out("inspect", "-f", "{{.State.Status}}", "starting") != "created":
+            own.until("9", "inspect", "-f", "{{.State.ExitCode}}", "starting")

@@ -52,7 +52,9 @@ def test_terminal_output_is_raw(endpoint: Endpoint, name: str) -> None:
 
 
 def test_bytes_survive(endpoint: Endpoint, name: str) -> None:
-    endpoint.docker("run", "--name", name, "busybox", "sh", "-c", r"printf '\377\000\n{\"a\":1}\nlast without newline'")
+    endpoint.docker(
+        "run", "--name", name, "busybox", "sh", "-c", r"""printf '\377\000\n{"a":1}\nlast without newline'"""
+    )
     assert endpoint.docker("logs", name).stdout == b'\xff\x00\n{"a":1}\nlast without newline'
 
 

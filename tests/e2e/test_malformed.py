@@ -17,8 +17,9 @@ from agent_gateway.tickets import mint_agent_token, mint_ticket
 from tests.e2e.endpoint import Endpoint
 
 SECONDS = 15
-BODIES = [b"[]", b"1", b"{", b'"x', b"null}", b"{}", b"[" * 5000, b'{"Image":', b'{"Image":[]}', b'{"Image":1}', b"\xff\xfe",
-          b'{"Cmd":7,"Image":"busybox"}', b'{"Image":"busybox","HostConfig":[]}', b'{"Image":"busybox","Env":{"a":1}}',
+BODIES = [b"[]", b"1", b"{", b'"x', b"null}", b"{}", b"[" * 5000, b'{"Image":', b'{"Image":[]}', b'{"Image":1}',
+          b"\xff\xfe", b'{"Cmd":7,"Image":"busybox"}', b'{"Image":"busybox","HostConfig":[]}',
+          b'{"Image":"busybox","Env":{"a":1}}', 
           b'{"Name":1}', b'{"Memory":"x"}', b'{"Container":[]}', b'{"Width":-1}']  # fmt: skip
 QUERIES = [
     "",
@@ -93,7 +94,12 @@ def _exchange(endpoint: Endpoint, request: bytes, *, half_close: bool) -> bytes:
                 answer += chunk
             head, _, rest = answer.partition(b"\r\n\r\n")
             length = next(
-                (int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")), 0
+                (
+                    int(line.split(b":")[1])
+                    for line in head.lower().split(b"\r\n")
+                    if line.startswith(b"content-length")
+                ),
+                0,
             )
             while len(rest) < length and (chunk := connection.recv(65536)):
                 rest += chunk
@@ -156,8 +162,17 @@ def _create_exec(endpoint: Endpoint, box: str) -> bytes:
     return answer.partition(b"\r\n\r\n")[2]
 
 
-@pytest.mark.parametrize("garbage", [b"\x00" * 2000, b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01" + b"x" * 500, b"\r\n\r\n",
-                                     b"GET /_ping HTTP/1.1\r\n" + b"a: b\r\n" * 20000, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])  # fmt: skip
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x00" * 2000,
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x16\x03\x01" + b"x" * 500,
+        b"\r\n\r\n",
+        b"GET /_ping HTTP/1.1\r\n" + b"a: b\r\n" * 20000,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
 def test_what_is_no_http(endpoint: Endpoint, garbage: bytes) -> None:
     answer = _exchange(endpoint, garbage, half_close=True)
     if answer:
@@ -206,8 +221,8 @@ HELLO = _frame(
     1,
     json.dumps(
         {
-            "type": "hello", "container": "f" * 64, "version": "1", "os": "linux", "arch": "amd64", "boot": "b", "run": 1,
-            "running": True, "exit": None, "pid": 1, "started_at": "", "execs": [],
+            "type": "hello", "container": "f" * 64, "version": "1", "os": "linux", "arch": "amd64", "boot": "b",
+            "run": 1, "running": True, "exit": None, "pid": 1, "started_at": "", "execs": [],
         }
     ).encode(),
 )  # fmt: skip

@@ -37,9 +37,7 @@ def log_names(project: str, log_id: str) -> list[str]:
     return [f"projects/{project}/logs/{quote(name, safe='')}" for name in ids]
 
 
-def entries_filter(
-    project: str, log_id: str, sources: Iterable[Source], since: int | None, until: int | None
-) -> str:
+def entries_filter(project: str, log_id: str, sources: Iterable[Source], since: int | None, until: int | None) -> str:
     """A Cloud Logging filter for the output of `sources` within `since` ≤ timestamp ≤ `until` (Unix nanoseconds)."""
     wanted = sorted(set(sources), key=lambda source: (source.job, source.execution))
     terms = [
