@@ -107,6 +107,11 @@ class Backend(Protocol):
         """
         ...
 
+    async def find(self, container: Container, image: Image) -> Execution | None:
+        """The execution that the container's newest run was asked to be, when whoever asked died before it was
+        recorded. A cloud read; starts nothing."""
+        ...
+
     async def outcome(self, execution: Execution) -> RunOutcome:
         """Reads how an execution ended (one or two cloud calls; never on a Docker read path)."""
         ...

@@ -195,7 +195,11 @@ class Reconciler:
         if container.state.status == "starting":
             await self._agentless.consider(container)
             return
-        if container.execution is None or exit_recorded(container):
+        if exit_recorded(container):
+            return
+        if container.execution is None:
+            container = await self._starts.find_execution(container) or container
+        if container.execution is None:
             return
         if container.execution.agentless:
             self._agentless.watch(container)

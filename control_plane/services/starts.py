@@ -120,6 +120,17 @@ class Starts:
             self._background.spawn(backend.remove(container), f"remove what was made for {container.id[:12]}")
         return None
 
+    async def find_execution(self, container: Container) -> Container | None:
+        """Records the execution of a run whose start died with its process between the cloud's answer and our write.
+
+        The container as it is then, or None when the cloud knows of no execution.
+        """
+        image = await self._images.get(container.tenant, container.image_id)
+        found = None if image is None else await self._backends[container.backend].find(container, image)
+        if found is None:
+            return None
+        return await self._outcomes.apply(container.tenant, container.id, Accepted(container.state.run, found))
+
     async def _launch_or_fail(self, container: Container, *, recovering: bool = False) -> None:
         try:
             if not recovering:

@@ -171,6 +171,22 @@ async def test_recovering_finds_the_execution_of_a_process_that_is_gone(
     await other.close()
 
 
+async def test_find_tells_the_newest_execution_up_to_the_run_and_starts_nothing(
+    cloud: CloudRun, backend: CloudRunBackend
+) -> None:
+    assert await backend.find(container(), image()) is None
+    await backend.run(container(OTHER), image(), TOKEN)
+    assert await backend.find(container(), image()) is None
+    first = await backend.run(container(), image(), TOKEN)
+    third = await backend.run(container(run=3), image(), TOKEN)
+    executions = len(cloud.executions)
+    for run, expected in ((1, first), (2, first), (3, third), (4, third)):
+        found = await backend.find(container(run=run), image())
+        assert found is not None
+        assert (found.name, found.first_run) == (expected.name, expected.first_run)
+    assert len(cloud.executions) == executions
+
+
 async def test_run_is_idempotent_within_a_process(cloud: CloudRun, backend: CloudRunBackend) -> None:
     first = await backend.run(container(), image(), TOKEN)
     again = await backend.run(container(), image(), TOKEN)

@@ -233,7 +233,7 @@ def test_events_tell_the_story(endpoint: Endpoint, name: str) -> None:
         "--since",
         "1m",
         "--until",
-        "0s",
+        f"{time.time():.9f}",  # of "0s" the CLI makes whole seconds
         "--filter",
         f"container={name}",
         "--filter",
@@ -247,9 +247,22 @@ def test_events_tell_the_story(endpoint: Endpoint, name: str) -> None:
 def test_attach_to_a_running_container(endpoint: Endpoint, name: str) -> None:
     endpoint.out("run", "-d", "-i", "--name", name, "busybox", "sh", "-c", "read line; echo got $line; exit 5")
     attached = endpoint.spawn("attach", name)
-    out, _ = attached.communicate(b"something\n", timeout=20)
-    assert out == b"got something\n"
-    assert attached.returncode == 5
+    assert _told_in_return(attached, b"something\n") == b"got something\n"
+    assert attached.wait(20) == 5
+
+
+def _told_in_return(attached: subprocess.Popen[bytes], line: bytes) -> bytes:
+    """Everything a `docker attach` prints for one line of stdin.
+
+    Its stdin stays open until it has ended by itself: the CLI loses what comes after the end of its stdin when the
+    container exits at once (with dockerd too).
+    """
+    assert attached.stdin is not None
+    assert attached.stdout is not None
+    attached.stdin.write(line)
+    attached.stdin.flush()
+    with attached:
+        return attached.stdout.read()
 
 
 def test_several_attachments_see_the_same(endpoint: Endpoint, name: str) -> None:
@@ -257,7 +270,8 @@ def test_several_attachments_see_the_same(endpoint: Endpoint, name: str) -> None
     watchers = [endpoint.spawn("attach", "--no-stdin", name) for _ in range(2)]
     time.sleep(0.7)
     leader = endpoint.spawn("attach", name)
-    assert leader.communicate(b"go\n", timeout=20)[0] == b"once\n"
+    assert _told_in_return(leader, b"go\n") == b"once\n"
+    assert leader.wait(20) == 0
     assert [watcher.communicate(timeout=20)[0] for watcher in watchers] == [b"once\n", b"once\n"]
 
 

@@ -19,7 +19,7 @@ from tests.e2e.endpoint import Endpoint
 SECONDS = 15
 BODIES = [b"[]", b"1", b"{", b'"x', b"null}", b"{}", b"[" * 5000, b'{"Image":', b'{"Image":[]}', b'{"Image":1}',
           b"\xff\xfe", b'{"Cmd":7,"Image":"busybox"}', b'{"Image":"busybox","HostConfig":[]}',
-          b'{"Image":"busybox","Env":{"a":1}}', 
+          b'{"Image":"busybox","Env":{"a":1}}',
           b'{"Name":1}', b'{"Memory":"x"}', b'{"Container":[]}', b'{"Width":-1}']  # fmt: skip
 QUERIES = [
     "",

@@ -110,6 +110,10 @@ class Cloud:
             self.world.spawn(agent.dial())
         return execution
 
+    async def find(self, container: Container, image: Image) -> Execution | None:
+        runs = {run: known for (id, run, _), known in self.known.items() if id == container.id}
+        return runs[max(runs)] if runs else None
+
     async def outcome(self, execution: Execution) -> RunOutcome:
         return self.outcomes.get(execution.name, RunOutcome(finished=False))
 

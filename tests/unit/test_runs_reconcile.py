@@ -61,6 +61,22 @@ async def test_killed_between_the_clouds_answer_and_the_second_write(world: Worl
     assert (await world.get(container)).state.status == "running"
 
 
+async def test_killed_between_the_clouds_answer_and_the_second_write_when_the_process_ran(world: World) -> None:
+    container = await world.create()
+    await world.services.runs.start(TENANT, "web")
+    await world.change(await world.get(container), execution=None)
+    await world.another_process()
+    agent = world.all_agents[0]
+    assert await agent.dial() == "resume"
+    agent.disconnect()
+    world.cloud.outcomes["exec-1"] = RunOutcome(finished=True, exit_code=139)
+    await world.services.links.gone(TENANT, container.id, agent.boot)
+    await world.settle()
+    ended = await world.get(container)
+    assert (ended.state.status, ended.state.exit_code) == ("exited", 139)
+    assert len(world.cloud.executions) == 1
+
+
 async def test_a_live_start_is_left_alone(world: World) -> None:
     container = await world.create()
     world.cloud.connects = False

@@ -103,26 +103,31 @@ class CloudRunBackend:
         agentless = agentless or self._settings.injection == "none"
         asked = (container.id, run, agentless)
         with docker_errors():
-            if agentless:
-                plan = plain_job(container, image, self._settings)
-                env = {CONTAINER_ID: container.id, RUN: str(run)}
-            else:
-                launch = await injection.choose(image, self._settings, self._images, self._agent_volume)
-                plan = agent_job(container, launch, self._settings)
-                env = {**self._agent_env(container, agent_token), RUN: str(run)}
+            plan = await self._plan(container, image, agentless=agentless)
+            env = {} if agentless else self._agent_env(container, agent_token)
+            env |= {CONTAINER_ID: container.id, RUN: str(run)}
             name = None
             if recovering or asked in self._asked:
                 name = await self._executions.find(self._jobs.name(plan.job_id), wanted)
             _remember(self._asked, asked)
             if name is None:
                 name = await (self._run_plain if agentless else self._run_shared)(plan, env, wanted)
-        return Execution(
-            name=name,
-            job=plan.job_id,
-            first_run=run,
-            agentless=agentless,
-            created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        )
+        return _execution(name, plan, run, agentless=agentless)
+
+    async def find(self, container: Container, image: Image) -> Execution | None:
+        """See `Backend.find`. Later runs that its agent was given over the link have no execution of their own."""
+        wanted = Wanted(container.id, container.state.run)
+        agentless = self._settings.injection == "none"
+        with docker_errors():
+            plan = await self._plan(container, image, agentless=agentless)
+            found = await self._executions.latest(self._jobs.name(plan.job_id), wanted)
+        return None if found is None else _execution(found[0], plan, found[1], agentless=agentless)
+
+    async def _plan(self, container: Container, image: Image, *, agentless: bool) -> JobPlan:
+        if agentless:
+            return plain_job(container, image, self._settings)
+        launch = await injection.choose(image, self._settings, self._images, self._agent_volume)
+        return agent_job(container, launch, self._settings)
 
     def _agent_env(self, container: Container, agent_token: str) -> dict[str, str]:
         return {
@@ -206,6 +211,11 @@ class CloudRunBackend:
         """Ends followers and closes the channels."""
         await self._archive.close()
         await self._clients.close()
+
+
+def _execution(name: str, plan: JobPlan, run: int, *, agentless: bool) -> Execution:
+    at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return Execution(name=name, job=plan.job_id, first_run=run, agentless=agentless, created_at=at)
 
 
 def _own_job(job_id: str, container: Container) -> bool:

@@ -30,6 +30,14 @@ class Wanted:
         env = environment(execution)
         return env.get(CONTAINER_ID) == self.container and env.get(RUN) == str(self.run)
 
+    def earlier(self, execution: Any) -> int | None:
+        """The run that an execution was made for, if it is one of this container up to this one."""
+        env = environment(execution)
+        run = env.get(RUN, "")
+        if env.get(CONTAINER_ID) != self.container or not run.isdecimal():
+            return None
+        return int(run) if int(run) <= self.run else None
+
 
 class Executions:
     """The executions of one project and region."""
@@ -54,6 +62,19 @@ class Executions:
             if error.code != "NOT_FOUND":
                 raise
         return None
+
+    async def latest(self, job: str, wanted: Wanted) -> tuple[str, int] | None:
+        """The newest execution made for a container, up to the run that is wanted: its full name and its run."""
+        found: tuple[str, int] | None = None
+        try:
+            async for execution in self.of(job):
+                run = wanted.earlier(execution)
+                if run is not None and (found is None or run > found[1]):
+                    found = str(execution.name), run
+        except CloudError as error:
+            if error.code != "NOT_FOUND":
+                raise
+        return found
 
     async def of(self, job: str, *, total: float = 30.0) -> AsyncIterator[Any]:
         """All executions of a job (`run_v2.Execution`); `total` seconds for each page."""
