@@ -121,6 +121,8 @@ class Gateway:
         listener = await loop.create_server(
             server, parts.hostname or "127.0.0.1", parts.port, backlog=_BACKLOG, reuse_address=True
         )
+        if self._settings.local_only:
+            _without_pacing(listener)
         self._servers.append(listener)
         host, port = listener.sockets[0].getsockname()[:2]
         return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
@@ -133,6 +135,12 @@ class Gateway:
             with contextlib.suppress(OSError):
                 os.unlink(path)
         self._paths.clear()
+
+
+def _without_pacing(listener: asyncio.Server) -> None:
+    """Congestion control that paces (BBR, where it is the default) has nothing to learn inside a machine, and costs."""
+    with contextlib.suppress(OSError):  # a kernel without it
+        listener.sockets[0].setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
 
 
 def _unix_socket(path: str) -> socket.socket:

@@ -29,6 +29,19 @@ Docker's `{{"message": …}}` and the reason below; nothing is silently ignored.
 
 Networks are records in this release: they are created, listed, connected to and removed as Docker does, and containers
 keep their endpoints in them, but containers do not reach each other by name, and ports are not published.
+
+## Where a served request differs from dockerd
+
+- Every container has an init, as with `--init`: its command is not process 1. A signal that it does not handle ends it
+  at once, where dockerd's process 1 ignores it: `docker stop` of `sleep` does not wait, and its exit code is 143.
+- `docker exec -u` with an unknown user is told on the exec's output, exit code 126; dockerd refuses to make the exec.
+- Malformed `--log-opt` and `--tmpfs` values are refused by create; dockerd refuses them at the start.
+- `docker events` has no `connect`, `disconnect`, `mount`, `unmount` for the networks and volumes of a container that
+  starts or ends, and none of health probes' execs.
+- `docker rmi -f` of an image that a stopped container uses takes its tag only, since the container may be started
+  elsewhere.
+- `docker cp` from a container that has never run sees its image and what was copied in, not its binds.
+- Sizes of images are those of their layers' archives.
 """
 
 

@@ -180,6 +180,11 @@ class ControlPlane:
         await self.backend.warm()
         await self._services.images.warm()
 
+    async def running(self) -> int:
+        """How many containers run now: not those whose agent only keeps the file system."""
+        documents = await self._store.list("containers")
+        return sum(document.body["state"]["status"] in {"starting", "running", "paused"} for document in documents)
+
     async def stop(self) -> None:
         """Ends the background work; containers go on."""
         if self._reconciling is not None:

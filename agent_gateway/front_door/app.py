@@ -26,8 +26,6 @@ _GO_CLIENTS = (b"Docker-Client/", b"Go-http-client/", b"compose/")
 _HOLD_SECONDS = 0.03
 """docker-py and dockerode drop payload that arrives with the head of the answer: they read the bare socket after their
 HTTP library has read ahead. moby is never so fast, and for clients that may not be written in Go we are not either."""
-_OF_THE_RUNTIME = "OCI runtime exec failed"
-"""moby finds these faults after it has answered; others (an unknown user) before."""
 _DEFAULT_TYPE = "application/vnd.docker.raw-stream"
 
 
@@ -122,7 +120,7 @@ async def _raw(connection: Any, relay: Relay, grant: Grant, headers: dict[bytes,
             # The first message says whether the process started. An attach may wait long for its container's start.
             await stream.answered.wait()
             error = stream.error
-            if error is not None and error.message.startswith(_OF_THE_RUNTIME):
+            if error is not None and error.status == 400:
                 # moby answers 101 before it starts the process, and its text is stdout; the CLI wants nothing but 101.
                 last_words = stdout_text(error.message, tty=grant.tty)
             elif error is not None and not stream.state.received:

@@ -180,8 +180,8 @@ class GatewayProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """The client's half-close: an end, unless the app is about to hijack."""
-        if self._keeps_half_open:
+        """The client's half-close: an end, unless the app is about to hijack and has the whole request."""
+        if self._keeps_half_open and not self.cycle.more_body:
             self._half_closed = True
             return True
         return None

@@ -233,10 +233,11 @@ class Embedded:
         """Stops serving; the number of containers that go on."""
         if self._gateway is not None:
             await self._gateway.stop()
+        running = 0
         if self._control_plane is not None:
+            running = await self._control_plane.running()
             await self._control_plane.stop()
         await self._cloud.stop()
-        running = sum((await self._runtime.ids()).values()) if self.addresses else 0
         await self._runtime.close()
         return running
 

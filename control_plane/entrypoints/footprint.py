@@ -24,4 +24,4 @@ def keep_small() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_ARENA_MAX, 1)
         mallopt(_M_MMAP_THRESHOLD, _LARGE)
-        mallopt(_M_TRIM_THRESHOLD, _LARGE)
+        mallopt(_M_TRIM_THRESHOLD, 8 * _LARGE)  # less, and streams' buffers come and go with their pages

@@ -8,8 +8,8 @@ import lzma
 import tempfile
 import threading
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -25,7 +25,7 @@ async def spooled(content: AsyncIterator[bytes], limit: int, temporary: Path | N
 
     Raises InvalidParameter when it is larger or broken, ServerError when the disk is full.
     """
-    with tempfile.TemporaryFile(dir=temporary) as received:
+    with _file(temporary) as received:
         await _receive(content, received, limit)
         received.seek(0)
         kind = compression(received.read(8))
@@ -33,7 +33,7 @@ async def spooled(content: AsyncIterator[bytes], limit: int, temporary: Path | N
         if not kind:
             yield received
             return
-        with tempfile.TemporaryFile(dir=temporary) as plain:
+        with _file(temporary) as plain:
             stopped = threading.Event()
             try:
                 await asyncio.to_thread(unpack, received, kind, plain, limit, stopped)
@@ -43,6 +43,20 @@ async def spooled(content: AsyncIterator[bytes], limit: int, temporary: Path | N
             received.close()
             plain.seek(0)
             yield plain
+
+
+@contextmanager
+def _file(temporary: Path | None) -> Iterator[IO[bytes]]:
+    try:
+        file = tempfile.TemporaryFile(dir=temporary)
+    except OSError as error:
+        raise _disk(error) from error
+    try:
+        yield file
+    finally:
+        # On a full disk the close, too, tries to write what is left, and fails again; the file is closed all the same.
+        with suppress(OSError):
+            file.close()
 
 
 async def _receive(content: AsyncIterator[bytes], file: IO[bytes], limit: int) -> None:

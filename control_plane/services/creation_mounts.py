@@ -23,6 +23,28 @@ _MODES = (
 )
 _SIZES = (("g", 1 << 30), ("m", 1 << 20), ("k", 1 << 10))
 _LOCAL = ("", "local")
+_TMPFS_FLAGS = frozenset(
+    [
+        "defaults",
+        "ro",
+        "rw",
+        "suid",
+        "nosuid",
+        "dev",
+        "nodev",
+        "exec",
+        "noexec",
+        "atime",
+        "noatime",
+        "diratime",
+        "nodiratime",
+        "relatime",
+        "norelatime",
+        "private",
+        "rprivate",
+    ]
+)
+_TMPFS_VALUES = frozenset(("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +68,9 @@ def wanted_mounts(config: Json, host: Json, from_containers: Sequence[Container]
             copied = mount.model_copy(update={"read_only": mount.read_only or read_only, "copy_up": False})
             by_target[mount.destination] = WantedMount(copied)
     tmpfs = {clean(target): options for target, options in (host["Tmpfs"] or {}).items()}
-    for target in host["Tmpfs"] or {}:
+    for target, options in (host["Tmpfs"] or {}).items():
         _check_target(target)
+        _check_tmpfs_options(options)
     own: set[str] = set()
     for raw in host["Binds"] or []:
         wanted = _parse_bind(raw, host["VolumeDriver"])
@@ -211,6 +234,13 @@ def _tmpfs(spec: Json) -> WantedMount:
     return WantedMount(
         Mount(type="tmpfs", destination=target, read_only=spec["ReadOnly"], tmpfs_options=",".join(words))
     )
+
+
+def _check_tmpfs_options(options: str) -> None:
+    for option in options.split(","):
+        name, value, _ = option.partition("=")
+        if option and (name not in _TMPFS_VALUES if value else name not in _TMPFS_FLAGS):
+            raise InvalidParameter(f'invalid tmpfs option "{name}"')
 
 
 def _refuse_field(spec: Json, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from control_plane.backends.base import Backend
@@ -27,7 +28,11 @@ from control_plane.services.records import Records
 from control_plane.services.reports import Accepted, Failed, Started
 from control_plane.services.run_settings import RunSettings
 from control_plane.services.watching import reach
+from control_plane.store.base import StoreFull
 from control_plane.timestamps import now
+
+_ROOM_POLL = 0.5
+"""Seconds between two tries to write into a store that is full."""
 
 
 class NetworksOfStart(Protocol):
@@ -141,12 +146,28 @@ class Starts:
                 container = await self._forget_agent(container) or container
             await self.launch_with_cloud(container, recovering=recovering)
         except Exception as error:
-            known = isinstance(error, DockerError)
-            message = error.message if isinstance(error, DockerError) else "the container could not be started"
-            await self.fail(container, 128, message)
-            if known:
+            message = "the container could not be started"
+            if isinstance(error, DockerError | StoreFull):
+                message = str(error)
+            await self._note_failure(container, message)
+            if isinstance(error, DockerError | StoreFull):
                 raise
             raise ServerError(message, internal=repr(error)) from error
+
+    async def _note_failure(self, container: Container, message: str) -> None:
+        try:
+            await self.fail(container, 128, message)
+        except StoreFull:
+            # Else the reconciler would start it as soon as there is room, long after its user was told that it failed.
+            work = self._note_failure_when_there_is_room(container, message)
+            self._background.spawn(work, f"note that {container.id[:12]} could not be started")
+
+    async def _note_failure_when_there_is_room(self, container: Container, message: str) -> None:
+        while True:
+            await asyncio.sleep(_ROOM_POLL)
+            with suppress(StoreFull):
+                await self.fail(container, 128, message)
+                return
 
     async def _launch_over_link(self, container: Container) -> bool:
         """Starts the process in the file system that a lingering agent holds: no cloud call."""

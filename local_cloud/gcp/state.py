@@ -7,10 +7,12 @@ Statements run inline on the event loop; each is far shorter than a switch to a 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from local_cloud.gcp.errors import ServiceError
 
 
 class State:
@@ -21,18 +23,25 @@ class State:
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY", "cache_size=-4096"):
             self._connection.execute(f"PRAGMA {pragma}")
         self._depth = 0
+        self._then: list[Callable[[], None]] = []
 
     def define(self, schema: str) -> None:
         """Creates a service's tables when they are missing."""
         self._connection.executescript(schema)
 
     def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
-        """Runs one statement."""
-        return self._connection.execute(statement, values)
+        """Runs one statement. Raises ServiceError when there is no room for what it writes."""
+        try:
+            return self._connection.execute(statement, values)
+        except sqlite3.OperationalError as error:
+            raise _told(error) from error
 
     def executemany(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        """Runs one statement for each row."""
-        self._connection.executemany(statement, rows)
+        """Runs one statement for each row. Raises ServiceError when there is no room for what it writes."""
+        try:
+            self._connection.executemany(statement, rows)
+        except sqlite3.OperationalError as error:
+            raise _told(error) from error
 
     def one(self, statement: str, *values: Any) -> tuple[Any, ...] | None:
         """The first row of a query, or None."""
@@ -51,15 +60,36 @@ class State:
         self._depth += 1
         try:
             yield
-        except BaseException:
+            if self._depth == 1:
+                self._connection.execute("COMMIT")
+        except BaseException as error:
+            if self._depth == 1:
+                self._then.clear()
+                if self._connection.in_transaction:  # a full disk has ended it already
+                    self._connection.execute("ROLLBACK")
+            raise _told(error) from error
+        finally:
             self._depth -= 1
-            if self._depth == 0:
-                self._connection.execute("ROLLBACK")
-            raise
-        self._depth -= 1
         if self._depth == 0:
-            self._connection.execute("COMMIT")
+            then, self._then = self._then, []
+            for action in then:
+                action()
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Does something once what the present transaction writes is kept; at once when there is none."""
+        if self._depth:
+            self._then.append(action)
+        else:
+            action()
 
     def close(self) -> None:
         """Closes the file."""
         self._connection.close()
+
+
+def _told(error: BaseException) -> BaseException:
+    """A full disk in the words of an API. No quota error, which clients would wait for; what else there is, as it is."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE):
+        return ServiceError("FAILED_PRECONDITION", "no space left on device in the local cloud's data directory")
+    return error

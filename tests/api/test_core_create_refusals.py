@@ -63,6 +63,7 @@ REFUSALS: list[tuple[dict[str, Any], int, str]] = [
         400,
         'error looking up logging plugin bogus: plugin "bogus" not found',
     ),
+    ({"HostConfig": {"Tmpfs": {"/t": "size=1m,bogus=1"}}}, 400, 'invalid tmpfs option "bogus"'),
     ({"HostConfig": {"LogConfig": {"Config": {"mode": "x"}}}}, 400, "logger: logging mode not supported: x"),
     (
         {"HostConfig": {"LogConfig": {"Config": {"max-buffer-size": "1m"}}}},

@@ -115,7 +115,7 @@ async def test_stat(tmp_path: Path) -> None:
         (container.root / "etc/hosts").write_text("12345")
         result = await peer.call("archive_stat", path="/etc/hosts")
         assert (result["name"], result["size"], result["mode"], result["linkTarget"]) == ("hosts", 5, 0o644, "")
-        for path in ("/none", "/none/deep", "/etc/hosts/below"):
+        for path in ("/none", "/none/deep"):
             with pytest.raises(CallRefused) as refused:
                 await peer.call("archive_stat", path=path)
             assert (refused.value.status, refused.value.message) == (

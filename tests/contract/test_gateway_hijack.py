@@ -67,6 +67,16 @@ async def test_a_half_close_that_comes_with_the_request_is_kept() -> None:
         await agent.close()
 
 
+@pytest.mark.parametrize("framing", [b"Content-Length: 50", b"Transfer-Encoding: chunked"])
+async def test_a_half_close_in_the_middle_of_the_body_ends_the_connection(framing: bytes) -> None:
+    async with running_gateway() as gateway:
+        client = await Client.connect(gateway.port)
+        client.send(b"POST /exec/e1/start HTTP/1.1\r\nHost: d\r\n" + framing + b"\r\n\r\n" + b'14\r\n{"Detach"')
+        await asyncio.sleep(0.02)
+        client.writer.write_eof()
+        assert await client.rest() == b""
+
+
 async def test_output_goes_on_after_the_clients_half_close() -> None:
     async def slow(stream: AgentStream, kind: str, params: dict[str, Any]) -> None:
         stream.finish(Result({"pid": 7}))

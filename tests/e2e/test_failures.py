@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import images
 from tests.e2e.conftest import load_images
 from tests.e2e.cutting_proxy import CuttingProxy
 from tests.e2e.endpoint import Endpoint, running_endpoint
@@ -124,10 +125,14 @@ def test_agent_killed(own: Endpoint) -> None:
     own.until("said", "logs", "box")
     waiting = own.spawn("wait", "box")
     running = own.spawn("exec", "box", "sleep", "300")
+    attached = own.spawn("attach", "--no-stdin", "box")
+    following = own.spawn("logs", "-f", "box")
     time.sleep(0.5)
     os.kill(agent_process(identifier), signal.SIGKILL)
-    assert waiting.communicate(timeout=40)[0].strip() == b"137"
-    assert running.wait(40) != 0
+    assert waiting.communicate(timeout=15)[0].strip() == b"137"
+    assert running.wait(15) == 137
+    assert attached.wait(15) == 137
+    assert following.wait(15) == 0
     own.until("said", "logs", "box")
     logs = own.docker("logs", "box")
     assert (logs.stdout, logs.stderr) == (b"said\n", b"aside\n")
@@ -144,22 +149,31 @@ def test_disk_full(tmp_path: Path) -> None:
     try:
         endpoint.start()
         load_images(endpoint)
+        endpoint.out("run", "-d", "--name", "old", "busybox", "sh", "-c", "while :; do echo tick; sleep 0.1; done")
+        endpoint.out("create", "--name", "ready", "busybox", "echo", "late")
         filler = data / "filler"
-        with contextlib.suppress(OSError), filler.open("wb") as out:
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as out:
             while True:
-                out.write(b"\0" * 65536)
-        done = endpoint.docker("run", "--rm", "busybox", "sh", "-c", "echo x > /x")
-        assert done.returncode != 0
-        refused = endpoint.docker("create", "--name", "late", "busybox")
-        assert (
-            refused.returncode == 0
-            or b"no space left" in refused.stderr.lower()
-            or b"disk is full" in refused.stderr.lower()
-        )
+                out.write(b"\0" * 4096)
+        for refused in (
+            endpoint.docker("run", "--rm", "busybox", "true", timeout=20),
+            endpoint.docker("start", "ready", timeout=20),
+            endpoint.docker("load", stdin=images.scratch(), timeout=20),
+        ):
+            assert refused.returncode != 0
+            assert b"no space left on device" in refused.stderr, refused.stderr
+        # What runs goes on, and can be looked at and entered.
+        assert endpoint.out("inspect", "-f", "{{.State.Running}}", "old") == "true"
+        assert endpoint.out("exec", "old", "echo", "inside") == "inside"
+        assert endpoint.out("logs", "--tail", "1", "old") == "tick"
         assert endpoint.answers()
         filler.unlink()
-        endpoint.docker("rm", "-f", "late")
         assert endpoint.out("run", "--rm", "busybox", "echo", "room again") == "room again"
+        # A start that was refused stays refused: nothing begins behind its user's back.
+        assert endpoint.out("inspect", "-f", "{{.State.Status}}", "ready") == "created"
+        assert endpoint.out("start", "-a", "ready") == "late"
+        assert endpoint.out("kill", "old") == "old"
+        assert "Traceback" not in endpoint.log.read_text()
     finally:
         endpoint.down()
         subprocess.run(["umount", "-l", str(data)], check=False)

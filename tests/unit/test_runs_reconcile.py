@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from control_plane.backends.base import RunOutcome
-from control_plane.errors import Unavailable
-from control_plane.model import Lease, StagedArchive
+from control_plane.errors import ServerError, Unavailable
+from control_plane.model import Execution, Lease, StagedArchive
 from control_plane.services.container_events import ContainerEvents
 from control_plane.services.lifecycle import RestartRequested, StartRequested
 from control_plane.services.outcomes import Outcomes
 from control_plane.services.watching import reach
+from control_plane.store.base import Document, StoreFull
 from control_plane.timestamps import rfc3339
 from tests.unit.run_world import TENANT, Agent, Program, World
 
@@ -75,6 +77,34 @@ async def test_killed_between_the_clouds_answer_and_the_second_write_when_the_pr
     ended = await world.get(container)
     assert (ended.state.status, ended.state.exit_code) == ("exited", 139)
     assert len(world.cloud.executions) == 1
+
+
+async def test_a_start_refused_for_want_of_room_is_not_made_up_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = await world.create()
+    replace = world.store.replace
+    full = False
+
+    async def write(document: Document, body: Mapping[str, Any]) -> Document:
+        if full:
+            raise StoreFull("no space left on device")
+        return await replace(document, body)
+
+    async def refuse(*_: object, **__: object) -> Execution:
+        nonlocal full
+        full = True
+        raise ServerError("no space left on device")
+
+    monkeypatch.setattr(world.store, "replace", write)
+    monkeypatch.setattr(world.cloud, "run", refuse)
+    monkeypatch.setattr("control_plane.services.starts._ROOM_POLL", 0.01)
+    with pytest.raises(ServerError, match="no space left"):
+        await world.services.runs.start(TENANT, "web")
+    assert (await world.get(container)).state.status == "starting"
+    full = False
+    await world.until(container, "created")
+    assert (await world.get(container)).state.error == "no space left on device"
 
 
 async def test_a_live_start_is_left_alone(world: World) -> None:

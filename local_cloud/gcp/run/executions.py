@@ -76,7 +76,8 @@ class Executions:
             operation = self._operations.create(parent, execution)
             record = ExecutionRecord(execution, operation.name, "", job.repository, job.digest)
             self._records.add_execution(parent, job.job.name, record, tasks)
-        self._drive(_Running(record, tasks))
+            # Once it is sure that there is such an execution: RunJob notes it in the job, too.
+            self._records.state.after_commit(lambda: self._drive(_Running(record, tasks)))
         return operation
 
     def _drive(self, running: _Running) -> None:
@@ -191,7 +192,14 @@ class Executions:
             running.attempts.pop(task.task.index, None)
 
     def _note_start(self, running: _Running, task: TaskRecord) -> None:
-        execution = running.record.execution
+        execution, phase = running.record.execution, task.phase
+        try:
+            self._write_start(running, task, execution)
+        except ServiceError:
+            task.phase = phase  # nothing was written: the next try begins anew
+            raise
+
+    def _write_start(self, running: _Running, task: TaskRecord, execution: Any) -> None:
         with self._records.state.transaction():
             known = task.phase == records.STARTED
             task.phase = records.STARTED

@@ -154,7 +154,25 @@ func openBelow(source, subpath string, create bool) (*os.File, error) {
 		}
 		f, err = root.OpenFile(subpath, how, 0)
 	}
+	if errors.Is(err, syscall.ENXIO) {
+		return openSocket(root, subpath)
+	}
 	return f, err
+}
+
+// openSocket opens a socket (of a Docker endpoint, say) to bind it: it cannot be opened for reading.
+func openSocket(root *os.Root, subpath string) (*os.File, error) {
+	const path = 0x200000 // O_PATH
+	f, err := root.OpenFile(subpath, path, 0)
+	if err != nil {
+		return nil, err
+	}
+	// O_PATH opens a symlink itself, which the mount would follow to wherever it leads.
+	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeSocket == 0 {
+		f.Close()
+		return nil, &fs.PathError{Op: "open", Path: subpath, Err: syscall.ENXIO}
+	}
+	return f, nil
 }
 
 func (m *Mount) tmpfs(s *Spec) error {

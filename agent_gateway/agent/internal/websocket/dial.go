@@ -86,6 +86,7 @@ func (g *Gateway) Dial(ctx context.Context, path string) (*Conn, error) {
 		nc.Close()
 		return nil, err
 	}
+	withoutPacing(nc)
 	return c, nil
 }
 
