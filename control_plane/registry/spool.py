@@ -48,7 +48,7 @@ async def spooled(content: AsyncIterator[bytes], limit: int, temporary: Path | N
 @contextmanager
 def _file(temporary: Path | None) -> Iterator[IO[bytes]]:
     try:
-        file = tempfile.TemporaryFile(dir=temporary)
+        file = tempfile.TemporaryFile(dir=temporary)  # noqa: SIM115 - the caller's block closes it
     except OSError as error:
         raise _disk(error) from error
     try:

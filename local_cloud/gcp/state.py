@@ -88,7 +88,7 @@ class State:
 
 
 def _told(error: BaseException) -> BaseException:
-    """A full disk in the words of an API. No quota error, which clients would wait for; what else there is, as it is."""
+    """A full disk in the words of an API (no quota error, which clients would wait for); anything else as it is."""
     code = getattr(error, "sqlite_errorcode", None)
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE):
         return ServiceError("FAILED_PRECONDITION", "no space left on device in the local cloud's data directory")
