@@ -84,7 +84,7 @@ func logTime(text string, absent int64) (int64, error) {
 	return t.UnixNano(), nil
 }
 
-// logWriter writes entries into a stream as Docker's log format, many to a frame where they are of one kind.
+// logWriter writes entries into a stream as Docker's log format, a frame for each.
 type logWriter struct {
 	s              *stream.Stream
 	tty            bool
@@ -122,6 +122,9 @@ func (w *logWriter) entry(e spool.Entry) bool {
 	}
 	w.put(kind, w.details)
 	w.put(kind, e.Data)
+	// Each entry has a frame of its own, as moby's: clients take a frame for a line.
+	w.closeFrame()
+	w.kind = 0
 	return w.err == nil
 }
 

@@ -115,7 +115,8 @@ async def test_a_subpath_cannot_leave_its_volume(tmp_path: Path) -> None:
         mounts = [{"type": "bind", "source": "/v", "subpath": "evil", "target": "/data", "create": True}]
         failed = await peer.start(spec("true", mounts=mounts))
         assert (failed["type"], failed["code"]) == ("failed", 125)
-        assert failed["message"].startswith("mount /data: ")
+        # The link begins at the volume's root, where there is no /etc.
+        assert failed["message"].endswith("bind source path does not exist: /evil")
 
 
 async def test_a_missing_bind_source_is_refused_as_moby_does(tmp_path: Path) -> None:

@@ -83,6 +83,14 @@ async def test_details_stand_between_time_and_line(tmp_path: Path) -> None:
         assert first.endswith(b"Z  a")
 
 
+async def test_each_line_has_a_frame_of_its_own(tmp_path: Path) -> None:
+    async with agent(tmp_path) as (peer, _):
+        await peer.start(spec("printf", "a\\nb\\nlast", **KEPT))
+        await peer.event("exited")
+        frames = [b"\1\0\0\0" + len(line).to_bytes(4, "big") + line for line in (b"a\n", b"b\n", b"last")]
+        assert bytes((await _logs(peer)).received) == b"".join(frames)
+
+
 async def test_the_kernels_files_and_the_agents_are_no_part_of_an_archive(tmp_path: Path) -> None:
     async with agent(tmp_path) as (peer, container):
         (container.root / ".sockerless").mkdir()

@@ -193,9 +193,24 @@ def test_an_images_configuration_and_what_clears_it(endpoint: Endpoint) -> None:
     endpoint.out("rmi", "full:1")
 
 
-def test_a_socket_is_bound_and_a_symlink_to_one_is_not_followed(endpoint: Endpoint, tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(endpoint.socket)
-    bind = f"{endpoint.socket}:/var/run/docker.sock"
-    assert endpoint.docker("run", "--rm", "-v", bind, "busybox", "test", "-S", "/var/run/docker.sock").returncode == 0
-    code, _, err = _told(endpoint, "run", "--rm", "-v", f"{tmp_path}/link:/run/s", "busybox", "true")
-    assert (code, "no such device or address" in err) == (125, True)
+def test_binds_of_sockets_and_through_symlinks(endpoint: Endpoint, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/f").write_text("1")
+    (tmp_path / "absolute").symlink_to(tmp_path / "real")
+    (tmp_path / "relative").symlink_to("real")
+    (tmp_path / "socket").symlink_to(endpoint.socket)
+    for link in ("absolute", "relative"):
+        assert endpoint.out("run", "--rm", "-v", f"{tmp_path}/{link}:/d", "busybox", "ls", "/d") == "f"
+    for source in (endpoint.socket, tmp_path / "socket"):
+        bind = f"{source}:/var/run/docker.sock"
+        endpoint.out("run", "--rm", "-v", bind, "busybox", "test", "-S", "/var/run/docker.sock")
+    endpoint.out("run", "--rm", "-v", f"{tmp_path}/absolute/new/deep:/d", "busybox", "touch", "/d/made")
+    assert (tmp_path / "real/new/deep/made").exists()
+
+
+def test_a_volumes_symlinks_stay_in_it(endpoint: Endpoint, name: str) -> None:
+    endpoint.out("run", "--rm", "-v", f"{name}:/v", "busybox", "ln", "-s", "/etc", "/v/out")
+    subpath = f"type=volume,source={name},target=/d,volume-subpath=out"
+    code, _, err = _told(endpoint, "run", "--rm", "--mount", subpath, "busybox", "ls", "/d")
+    assert code != 0, err
+    endpoint.out("volume", "rm", name)

@@ -132,49 +132,6 @@ func writable(target string) error {
 
 var errNotReadOnly = errors.New("the mount is not read-only")
 
-// openBelow opens source/subpath. A symlink in a volume's content cannot lead out of the volume.
-func openBelow(source, subpath string, create bool) (*os.File, error) {
-	const how = os.O_RDONLY | syscall.O_NONBLOCK
-	if subpath == "" {
-		return os.OpenFile(source, how, 0)
-	}
-	root, err := os.OpenRoot(source)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	f, err := root.OpenFile(subpath, how, 0)
-	if create && errors.Is(err, fs.ErrNotExist) {
-		made := ""
-		for _, element := range strings.Split(filepath.Clean(subpath), "/") {
-			made = filepath.Join(made, element)
-			if err := root.Mkdir(made, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-				return nil, err
-			}
-		}
-		f, err = root.OpenFile(subpath, how, 0)
-	}
-	if errors.Is(err, syscall.ENXIO) {
-		return openSocket(root, subpath)
-	}
-	return f, err
-}
-
-// openSocket opens a socket (of a Docker endpoint, say) to bind it: it cannot be opened for reading.
-func openSocket(root *os.Root, subpath string) (*os.File, error) {
-	const path = 0x200000 // O_PATH
-	f, err := root.OpenFile(subpath, path, 0)
-	if err != nil {
-		return nil, err
-	}
-	// O_PATH opens a symlink itself, which the mount would follow to wherever it leads.
-	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeSocket == 0 {
-		f.Close()
-		return nil, &fs.PathError{Op: "open", Path: subpath, Err: syscall.ENXIO}
-	}
-	return f, nil
-}
-
 func (m *Mount) tmpfs(s *Spec) error {
 	target, err := s.prepareTarget(m.Target, true)
 	if err != nil {
