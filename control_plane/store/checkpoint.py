@@ -12,6 +12,8 @@ _log = logging.getLogger(__name__)
 _INTERVAL = 0.25
 _WAL_LIMIT = 32 * 1024 * 1024
 """A log longer than this is emptied even if a writer must wait for it."""
+_RESERVE = 1024 * 1024
+"""Bytes kept free inside the log and the database file: on a full disk the ends of containers can still be written."""
 
 
 class Checkpointer:
@@ -52,9 +54,24 @@ class Checkpointer:
         connection = sqlite3.connect(self._path, timeout=1.0, isolation_level=None)
         try:
             connection.execute("PRAGMA synchronous=NORMAL")
+            self._reserve(connection)
             connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         finally:
             connection.close()
+
+    def _reserve(self, connection: sqlite3.Connection) -> None:
+        """Makes both files longer than they need to be, when they are not. SQLite fills such room before it asks for
+        more, and never gives it back by itself (the log's when the last connection closes)."""
+        free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+        page = connection.execute("PRAGMA page_size").fetchone()[0]
+        if free * page >= _RESERVE // 2 and self._wal.stat().st_size >= _RESERVE // 2:
+            return
+        try:
+            connection.execute("CREATE TABLE IF NOT EXISTS reserve (room BLOB)")
+            connection.execute("INSERT INTO reserve VALUES (zeroblob(?))", (_RESERVE,))
+            connection.execute("DELETE FROM reserve")
+        except sqlite3.OperationalError as error:
+            _log.debug("no room is set aside: %s", error)  # busy, or the disk is full already
 
     async def close(self) -> None:
         """Waits for a checkpoint under way. The last one happens when SQLite closes the last connection."""

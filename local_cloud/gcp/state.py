@@ -6,6 +6,7 @@ Statements run inline on the event loop; each is far shorter than a switch to a 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from local_cloud.gcp.errors import ServiceError
+
+_ROOM = 1024 * 1024
 
 
 class State:
@@ -22,6 +25,7 @@ class State:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY", "cache_size=-4096"):
             self._connection.execute(f"PRAGMA {pragma}")
+        self._directory = path.parent
         self._depth = 0
         self._then: list[Callable[[], None]] = []
 
@@ -82,6 +86,12 @@ class State:
         else:
             action()
 
+    def check_room(self) -> None:
+        """Raises ServiceError when the disk is so full that what begins now could not be written to its end."""
+        there = os.statvfs(self._directory)
+        if there.f_bavail * there.f_frsize < _ROOM:
+            raise _no_room()
+
     def close(self) -> None:
         """Closes the file."""
         self._connection.close()
@@ -91,5 +101,9 @@ def _told(error: BaseException) -> BaseException:
     """A full disk in the words of an API (no quota error, which clients would wait for); anything else as it is."""
     code = getattr(error, "sqlite_errorcode", None)
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE):
-        return ServiceError("FAILED_PRECONDITION", "no space left on device in the local cloud's data directory")
+        return _no_room()
     return error
+
+
+def _no_room() -> ServiceError:
+    return ServiceError("FAILED_PRECONDITION", "no space left on device in the local cloud's data directory")

@@ -167,13 +167,16 @@ def test_disk_full(tmp_path: Path) -> None:
         assert endpoint.out("exec", "old", "echo", "inside") == "inside"
         assert endpoint.out("logs", "--tail", "1", "old") == "tick"
         assert endpoint.answers()
+        # And it can be ended to make room.
+        assert endpoint.out("kill", "old") == "old"
+        assert endpoint.out("rm", "old") == "old"
         filler.unlink()
         assert endpoint.out("run", "--rm", "busybox", "echo", "room again") == "room again"
         # A start that was refused stays refused: nothing begins behind its user's back.
         assert endpoint.out("inspect", "-f", "{{.State.Status}}", "ready") == "created"
         assert endpoint.out("start", "-a", "ready") == "late"
-        assert endpoint.out("kill", "old") == "old"
-        assert "Traceback" not in endpoint.log.read_text()
+        log = endpoint.log.read_text()
+        assert "Traceback" not in log, log
     finally:
         endpoint.down()
         subprocess.run(["umount", "-l", str(data)], check=False)

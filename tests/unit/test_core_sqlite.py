@@ -16,6 +16,22 @@ from control_plane.store.base import StoreFull
 from control_plane.store.sqlite import SqliteStore
 
 
+async def test_there_is_room_left_on_a_full_disk(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "store.db")
+    await store.create("containers", "t", "k", {"n": 1})
+    wal = tmp_path / "store.db-wal"
+    for _ in range(200):
+        if wal.stat().st_size > 1_000_000:
+            break
+        await asyncio.sleep(0.02)
+    assert wal.stat().st_size > 1_000_000
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count={pages}")
+    for number in range(100):
+        await store.create("containers", "t", f"c{number}", {"x": "y" * 4000})
+    await store.close()
+
+
 async def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "store.db")
     small = await store.create("containers", "t", "k", {"n": 1})

@@ -72,6 +72,7 @@ class Executions:
         ]
         if dry:
             return outcomes.done_operation(parent, execution)
+        self._records.state.check_room()
         with self._records.state.transaction():
             operation = self._operations.create(parent, execution)
             record = ExecutionRecord(execution, operation.name, "", job.repository, job.digest)
@@ -136,6 +137,8 @@ class Executions:
         while True:
             try:
                 return await self._run(running)
+            except ServiceError as error:
+                _log.warning("execution %s stands still: %s", running.record.execution.name, error.message)
             except Exception:
                 _log.exception("execution %s could not be driven; again in %d s", running.record.execution.name, pause)
             self._running[running.record.execution.name] = running
