@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,6 @@ from control_plane.api.render_endpoints import endpoints_json, listed_endpoints_
 from control_plane.model import ZERO_TIME, Container, Mount, RunState
 from control_plane.timestamps import human_duration, nanoseconds
 
-_KEPT = 20_000
 _RUNNING = ("running", "paused", "restarting")
 # What is filled in later is found by marks that no text of a user's can hold: they are random and never leave here.
 _MARK = secrets.token_hex(16)
@@ -75,36 +75,55 @@ def mount_json(mount: Mount) -> Json:
     return shown | {"Mode": mount.mode, "RW": not mount.read_only, "Propagation": mount.propagation}
 
 
+class _Kept:
+    """Rendered pieces of containers, each for as long as somebody has that very record."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[str, tuple[weakref.ref[Container], tuple[bytes, ...]]] = {}
+
+    def get(self, container: Container) -> tuple[bytes, ...] | None:
+        known = self._pieces.get(container.id)
+        return known[1] if known is not None and known[0]() is container else None
+
+    def put(self, container: Container, pieces: tuple[bytes, ...]) -> None:
+        key = container.id
+
+        def forget(gone: weakref.ref[Container]) -> None:
+            known = self._pieces.get(key)
+            if known is not None and known[0] is gone:
+                del self._pieces[key]
+
+        self._pieces[key] = (weakref.ref(container, forget), pieces)
+
+
 class ContainerViews:
     """Renders, and keeps what it has rendered."""
 
     def __init__(self) -> None:
-        self._inspected: dict[str, tuple[Container, bytes, bytes]] = {}
-        self._listed: dict[str, tuple[Container, bytes, bytes, bytes]] = {}
+        self._inspected = _Kept()
+        self._listed = _Kept()
 
     def inspect(self, container: Container, execs: list[str]) -> bytes:
         """The body of `GET /containers/{id}/json`; `execs` are the ids of execs that have not ended."""
-        known = self._inspected.get(container.id)
-        if known is None or known[0] is not container:
+        known = self._inspected.get(container)
+        if known is None:
             text = orjson.dumps(inspect_json(container), option=orjson.OPT_APPEND_NEWLINE)
             before, _, after = text.partition(_quoted(_EXECS_MARK))
-            if len(self._inspected) >= _KEPT:
-                self._inspected.clear()
-            self._inspected[container.id] = known = (container, before, after)
-        return known[1] + (orjson.dumps(execs) if execs else b"null") + known[2]
+            known = (before, after)
+            self._inspected.put(container, known)
+        return known[0] + (orjson.dumps(execs) if execs else b"null") + known[1]
 
     def list_line(self, container: Container, image: str, now_ns: int) -> bytes:
         """One element of `GET /containers/json`."""
-        known = self._listed.get(container.id)
-        if known is None or known[0] is not container:
+        known = self._listed.get(container)
+        if known is None:
             text = orjson.dumps(list_json(container))
             before, _, rest = text.partition(_quoted(_IMAGE_MARK))
             middle, _, after = rest.partition(_quoted(_STATUS_MARK))
-            if len(self._listed) >= _KEPT:
-                self._listed.clear()
-            self._listed[container.id] = known = (container, before, middle, after)
+            known = (before, middle, after)
+            self._listed.put(container, known)
         status = status_text(container.state, now_ns).encode()
-        return b'%b%b%b"%b"%b' % (known[1], orjson.dumps(image), known[2], status, known[3])
+        return b'%b%b%b"%b"%b' % (known[0], orjson.dumps(image), known[1], status, known[2])
 
     def list_body(self, containers: Sequence[tuple[Container, str]]) -> bytes:
         """The whole list, of containers with the image text to show."""

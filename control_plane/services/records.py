@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from control_plane.model import Entity
 from control_plane.store.base import Collection, Document, RevisionConflict, Store
@@ -12,6 +13,10 @@ E = TypeVar("E", bound=Entity)
 
 _ATTEMPTS = 50
 _CACHE_SIZE = 20_000
+
+_Decoded = dict[tuple[str, str], tuple[str, Any]]
+_DECODED: WeakKeyDictionary[Store, dict[tuple[Collection, type[Entity]], _Decoded]] = WeakKeyDictionary()
+"""Shared by all that look at a collection: what one deletes the others do not keep."""
 
 
 class Records(Generic[E]):
@@ -24,14 +29,15 @@ class Records(Generic[E]):
         self.store = store
         self.collection = collection
         self.model = model
-        self._decoded: dict[tuple[str, str], tuple[str, E]] = {}
+        self._decoded = _DECODED.setdefault(store, {}).setdefault((collection, model), {})
 
     def decode(self, document: Document) -> E:
         """The document as an instance; the same one for the same revision."""
         place = (document.tenant, document.key)
         known = self._decoded.get(place)
         if known is not None and known[0] == document.revision:
-            return known[1]
+            seen: E = known[1]
+            return seen
         entity = self.model.model_validate(document.body)
         if len(self._decoded) >= _CACHE_SIZE:
             self._decoded.clear()

@@ -54,7 +54,7 @@ class SqliteStore:
         self._connection.execute("PRAGMA synchronous=NORMAL")
         self._connection.execute("PRAGMA wal_autocheckpoint=0")
         self._connection.execute(_SCHEMA)
-        self._connection.execute("PRAGMA cache_size=-16384")
+        self._connection.execute("PRAGMA cache_size=-4096")
         self._origin = secrets.token_hex(5)
         self._writes = 0
         self._version = self._data_version()

@@ -7,11 +7,10 @@ import json
 import platform
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import measures
+from tests.bench import alone, measures
 from tests.bench.engines import Engine, dockerd, sockerless
 
 Measure = Callable[[Engine], float]
@@ -31,17 +30,11 @@ MEASURES: dict[str, tuple[str, int, Measure, float | None]] = {
     "cp out": ("MiB/s", 5, measures.copy_out, 1.0),
     "logs": ("lines/s", 3, measures.logs, 2.0),
     "50 runs at once": ("s", 3, measures.fifty_at_once, 0.5),
-    "memory, 10 idle containers": ("MiB", 1, measures.idle_memory, 0.6),
+    "memory, 10 idle containers, sum of RSS": ("MiB", 1, measures.idle_resident, 0.6),
+    "memory, 10 idle containers, sum of PSS": ("MiB", 1, measures.idle_proportional, None),
 }
 
 LESS_IS_BETTER = {"ms", "s", "MiB"}
-
-
-def cold_start() -> float:
-    """Milliseconds from the command to the first answered `_ping`."""
-    begin = time.perf_counter()
-    with sockerless():
-        return 1000 * (time.perf_counter() - begin)
 
 
 def take(engines: list[Engine], wanted: list[str]) -> dict[str, dict[str, float]]:
@@ -82,14 +75,19 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     wanted = [name for name in MEASURES if not options.only or any(part in name for part in options.only)]
+    figures = [name for name in alone.FIGURES if not options.only or any(part in name for part in options.only)]
     print(f"{platform.machine()}, {platform.release()}, Python {platform.python_version()}")
-    with sockerless() as ours, dockerd() as other:
-        if other is None:
-            print("no dockerd on this machine (or not root): measured alone")
-        medians = take([ours, other] if other else [ours], wanted)
-    print("\n" + table(medians))
+    by_itself = alone.take(figures)
+    medians: dict[str, dict[str, float]] = {}
+    if wanted:
+        with sockerless() as ours, dockerd() as other:
+            if other is None:
+                print("no dockerd on this machine (or not root): measured alone")
+            medians = take([ours, other] if other else [ours], wanted)
+    tables = [table(medians)] * bool(medians) + [alone.table(by_itself)] * bool(by_itself)
+    print("\n" + "\n\n".join(tables))
     if options.json:
-        options.json.write_text(json.dumps(medians, indent=1))
+        options.json.write_text(json.dumps(medians | {"alone": by_itself}, indent=1))
     return 0
 
 

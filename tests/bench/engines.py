@@ -42,9 +42,10 @@ class Engine:
             env=self.environment(),
         ).stdout
 
-    def memory(self) -> int:
-        """Proportional set size in bytes of all processes that descend from, or were detached by, the engine."""
-        return sum(_pss(pid) for pid in self._processes())
+    def memory(self, kind: str) -> int:
+        """Bytes (`Rss`: resident, `Pss`: a proportional share of what is shared) of all processes that descend from,
+        or were detached by, the engine."""
+        return sum(_memory(pid, kind) for pid in self._processes())
 
     def _processes(self) -> list[int]:
         marks = (str(self.socket.parent).encode(),)
@@ -63,10 +64,10 @@ class Engine:
             members |= more
 
 
-def _pss(pid: int) -> int:
+def _memory(pid: int, kind: str) -> int:
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+            if line.startswith(f"{kind}:"):
                 return int(line.split()[1]) * 1024
     return 0
 

@@ -203,14 +203,27 @@ def fifty_at_once(engine: Engine) -> float:
     return time.perf_counter() - begin
 
 
-def idle_memory(engine: Engine) -> float:
-    """MiB (proportional set size) with ten idle containers."""
+@contextmanager
+def ten_idle(engine: Engine) -> Iterator[None]:
+    """Ten containers that sleep, some seconds after their start."""
     ids = [engine.docker("run", "-d", "busybox", "sleep", "3600").decode().strip() for _ in range(10)]
     try:
         time.sleep(3)
-        return engine.memory() / MIB
+        yield
     finally:
         engine.docker("rm", "-f", *ids)
+
+
+def idle_resident(engine: Engine) -> float:
+    """MiB resident with ten idle containers, summed over the engine's processes: shared pages count in each."""
+    with ten_idle(engine):
+        return engine.memory("Rss") / MIB
+
+
+def idle_proportional(engine: Engine) -> float:
+    """MiB with ten idle containers, a shared page counted once, in parts, for all who share it."""
+    with ten_idle(engine):
+        return engine.memory("Pss") / MIB
 
 
 def listing(count: int) -> Callable[[Engine], float]:

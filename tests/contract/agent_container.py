@@ -34,7 +34,7 @@ if [ -d "$ROOT/dev" ]; then
   ln -s pts/ptmx "$ROOT/dev/ptmx"
   mount -t tmpfs shm "$ROOT/dev/shm"
 fi
-exec env -i PATH="$PATH" SOCKERLESS_CALLBACK_URL="$URL" SOCKERLESS_CONTAINER_ID=c0ffee SOCKERLESS_AGENT_TOKEN=secret \
+exec env -i PATH="$PATH" SOCKERLESS_CALLBACK_URL="$URL" SOCKERLESS_CONTAINER_ID=c0ffee SOCKERLESS_AGENT_TOKEN="$TOKEN" \
   SOCKERLESS_CONNECT_TIMEOUT="$TIMEOUT" SSL_CERT_FILE=/ca.pem chroot --userspec="$USERSPEC" "$ROOT" /agent
 """
 
@@ -91,10 +91,10 @@ def spec(*argv: str, **fields: object) -> dict[str, Any]:
 class AgentContainer:
     """A running container of the agent's."""
 
-    def __init__(self, root: Path, url: str, *, timeout: float = 30, user: str = "0:0") -> None:
+    def __init__(self, root: Path, url: str, *, timeout: float = 30, user: str = "0:0", token: str = "secret") -> None:
         self.root = root
         environment = {"ROOT": str(root), "URL": url, "TIMEOUT": str(timeout), "PATH": os.environ["PATH"]}
-        environment["USERSPEC"] = user
+        environment |= {"USERSPEC": user, "TOKEN": token}
         command = ["unshare", "-m", "-p", "-u", "-f", "--kill-child", "sh", "-c", _PREPARE]
         self.stdout = root.parent / f"{root.name}.stdout"
         self.stderr = root.parent / f"{root.name}.stderr"

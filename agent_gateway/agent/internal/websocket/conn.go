@@ -142,8 +142,14 @@ func (r payload) Read(p []byte) (int, error) {
 	if int64(len(p)) > r.c.left {
 		p = p[:r.c.left]
 	}
+	if g, ok := r.c.nc.(*gatherer); ok {
+		g.want = len(p)
+	}
 	// A read longer than what the bufio.Reader holds goes past it, straight from the socket into p.
 	n, err := r.c.br.Read(p)
+	if g, ok := r.c.nc.(*gatherer); ok {
+		g.want = 0
+	}
 	r.c.left -= int64(n)
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF

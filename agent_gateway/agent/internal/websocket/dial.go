@@ -116,6 +116,7 @@ func (g *Gateway) handshake(ctx context.Context, nc net.Conn, path string) (*Con
 	if _, err := io.WriteString(nc, request); err != nil {
 		return nil, err
 	}
+	nc = newGatherer(nc)
 	br := bufio.NewReaderSize(nc, 8<<10)
 	if err := upgraded(br, key); err != nil {
 		return nil, err
