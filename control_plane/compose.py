@@ -18,7 +18,8 @@ from control_plane.backends.cloud_run.backend import CloudRunBackend
 from control_plane.backends.cloud_run.settings import CloudRunSettings
 from control_plane.backends.gcp.clients import Clients, Endpoint
 from control_plane.backends.gcp.storage import BucketBlobs, ObjectStorage
-from control_plane.backends.gcp.volume_storage import BucketVolumes, Location, NfsVolumes
+from control_plane.backends.gcp.volume_storage import BucketVolumes, NfsVolumes
+from control_plane.backends.location import Location
 from control_plane.registry.agent_binaries import AgentBinaries, BuiltInAgents, PinnedAgents
 from control_plane.registry.archive import TarArchives
 from control_plane.registry.client import UpstreamRegistries

@@ -212,6 +212,24 @@ class Network(Entity):
     """Driver, IPAM, Labels, Options, Internal, … as Docker shows them."""
 
 
+class CloudFunction(Entity):
+    """A Cloud Run function of ours: made for a container, or kept ready for the next one of the same shape."""
+
+    name: str
+    """`skls-` and twelve digits."""
+    tenant: str
+    """A function never serves another tenant than the one it was made for."""
+    shape: str
+    """Stands for image, resources, volumes and everything else that is fixed when a function is deployed."""
+    uri: str = ""
+    """Where it is invoked; empty until it is deployed."""
+    container: str = ""
+    """Whose it is now; empty: ready to be claimed."""
+    created_at: str
+    changed_at: float
+    """Unix seconds of the last claim or release."""
+
+
 class Event(Entity):
     """One line of `docker events`."""
 

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from local_cloud.gcp import ports
-from local_cloud.gcp.calls import Calls
-from local_cloud.gcp.options import Options
+from local_cloud import ports
+from local_cloud.calls import Calls
+from local_cloud.options import Options
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from local_cloud.gcp.cloud import GoogleCloud
     from local_cloud.gcp.run.attempts import ContainerRuntime
-    from local_cloud.gcp.run.images import Unpacker
+    from local_cloud.images import Unpacker
 
 _STOP_GRACE = 0.5
 _MAX_MESSAGE = 64 << 20

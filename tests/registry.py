@@ -84,11 +84,11 @@ def _serve(directory: str) -> None:
     import uvicorn
     from starlette.applications import Starlette
 
+    from local_cloud.calls import Calls
     from local_cloud.gcp.artifact_registry.auth import RegistryAuth
     from local_cloud.gcp.artifact_registry.model import Registry as Model
     from local_cloud.gcp.artifact_registry.service import RegistryFace
-    from local_cloud.gcp.calls import Calls
-    from local_cloud.gcp.state import State
+    from local_cloud.state import State
 
     user = os.environ["REGISTRY_USER"]
     users = {user: os.environ["REGISTRY_PASSWORD"]} if user else {}

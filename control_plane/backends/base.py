@@ -5,7 +5,7 @@ Backends know Docker's container document and the cloud's API, nothing of HTTP o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -22,6 +22,12 @@ class Capabilities:
     max_run_seconds: int
     refused_options: dict[str, str] = field(default_factory=dict)
     """Docker option (`HostConfig.Privileged`) → why it cannot be served."""
+    differences: dict[str, str] = field(default_factory=dict)
+    """Docker command or behaviour (`docker start`) → how it differs here from the other backends, and why."""
+    agentless: bool = True
+    """Can run the user's own command without the agent, when no agent ever connects."""
+    enforces_limit: bool = True
+    """The platform itself ends a run at `max_run_seconds`; else the agent does, from the start of the process on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,10 @@ class PlatformMount:
     mount: Mount
 
 
+Ended = Callable[[str, str], None]
+"""Tenant and container id; must not block."""
+
+
 class Backend(Protocol):
     """One container platform."""
 
@@ -87,6 +97,17 @@ class Backend(Protocol):
         """One entry per bind and volume of `container.mounts`, in their order (tmpfs mounts are the agent's alone).
 
         A bind's platform volume is the bind rule it falls under, a named volume is its own. Pure; raises as `check`.
+        """
+        ...
+
+    def follow(self, ended: Ended) -> None:
+        """Who is told when this process learns, unasked, that the platform has ended an execution or refused it."""
+        ...
+
+    async def prepare(self, container: Container, image: Image, agent_token: str) -> None:
+        """Makes in the cloud what a start of a new container needs, in the background after create. Repeatable.
+
+        `run` waits for it, or does what it has not done. Raises DockerError, which `run` will raise too.
         """
         ...
 
@@ -120,8 +141,17 @@ class Backend(Protocol):
         """Stops an execution whose agent cannot be reached. A finished or unknown one is no error."""
         ...
 
+    async def hold(self, container: Container) -> None:
+        """The agent says that no request holds the platform's instance any more (docs/wire-protocol.md, section 7):
+        asks for it again. Only where a run is a request; returns at once."""
+        ...
+
+    async def rest(self, container: Container) -> None:
+        """The container does not run and its agent is gone: stops what only a running container needs. Repeatable."""
+        ...
+
     async def remove(self, container: Container) -> None:
-        """Frees what was made for this container only. Repeatable."""
+        """Frees what was made for this container only, also when it was never started. Repeatable."""
         ...
 
     def logs(

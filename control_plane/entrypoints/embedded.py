@@ -143,7 +143,7 @@ def _allow_many_files() -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    from local_cloud.gcp.ports import PortTakenError
+    from local_cloud.ports import PortTakenError
     from local_cloud.runtime.findings import RuntimeRefused
 
     ended = asyncio.Event()
@@ -171,7 +171,7 @@ class Embedded:
     """Local cloud, gateway and control plane of one state directory, in this process."""
 
     def __init__(self, settings: Settings) -> None:
-        from local_cloud.gcp.options import Options
+        from local_cloud.options import Options
         from local_cloud.runtime.api import Runtime
         from local_cloud.server import LocalCloud
 

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 Collection = Literal[
-    "containers", "names", "execs", "images", "networks", "volumes", "tenants", "tokens", "gateways", "events"
+    "containers",
+    "names",
+    "execs",
+    "images",
+    "networks",
+    "volumes",
+    "tenants",
+    "tokens",
+    "gateways",
+    "events",
+    "functions",
 ]
 
 

@@ -14,26 +14,27 @@ import grpc
 import grpc.aio
 from starlette.applications import Starlette
 
-from local_cloud.gcp import admin, operations
+from local_cloud import admin
+from local_cloud.calls import Calls
+from local_cloud.gcp import operations
 from local_cloud.gcp.artifact_registry.auth import RegistryAuth
 from local_cloud.gcp.artifact_registry.model import Registry
 from local_cloud.gcp.artifact_registry.service import RegistryFace
-from local_cloud.gcp.calls import Calls
 from local_cloud.gcp.grpc_face import LazyService
 from local_cloud.gcp.logging.model import Logs
-from local_cloud.gcp.options import Options
-from local_cloud.gcp.own_clients import OwnClients
 from local_cloud.gcp.run.attempts import Attempts, ContainerRuntime
 from local_cloud.gcp.run.executions import Executions
-from local_cloud.gcp.run.images import Images, Unpacker
 from local_cloud.gcp.run.model import Jobs
 from local_cloud.gcp.run.records import Records
 from local_cloud.gcp.run.service import RunFace
 from local_cloud.gcp.run.volumes import Volumes
-from local_cloud.gcp.state import State
 from local_cloud.gcp.storage.model import Buckets
 from local_cloud.gcp.storage.service import StorageFace
 from local_cloud.gcp.storage.uploads import Uploads
+from local_cloud.images import Images, Unpacker
+from local_cloud.options import Options
+from local_cloud.own_clients import OwnClients
+from local_cloud.state import State
 
 _LOGGING = "google.logging.v2.LoggingServiceV2"
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from local_cloud.gcp.calls import Calls
-from local_cloud.gcp.errors import ServiceError
+from local_cloud.calls import Calls
+from local_cloud.errors import ServiceError
 
 _log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from typing import Any
 from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
-from local_cloud.gcp.calls import Calls
-from local_cloud.gcp.errors import ServiceError, invalid, not_found
+from local_cloud.calls import Calls
+from local_cloud.errors import ServiceError, invalid, not_found
 from local_cloud.gcp.grpc_face import Message, unary
-from local_cloud.gcp.state import State
+from local_cloud.state import State
 
 _Operation: Any = operations_pb2.Operation
 _Empty: Any = getattr(empty_pb2, "Empty")  # noqa: B009 - the class is made at run time

@@ -20,7 +20,7 @@ from google.cloud.run_v2.services.jobs.transports.grpc_asyncio import JobsGrpcAs
 from google.cloud.run_v2.services.tasks.transports.grpc_asyncio import TasksGrpcAsyncIOTransport
 from google.longrunning import operations_pb2
 
-from local_cloud.gcp.options import Options
+from local_cloud.options import Options
 from local_cloud.runtime.api import ExitStatus, RunSpec, RuntimeRefused
 from local_cloud.server import LocalCloud
 

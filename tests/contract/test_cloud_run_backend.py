@@ -10,10 +10,10 @@ from typing import Any
 import grpc
 import pytest
 
-from control_plane.backends.cloud_run import capabilities, sweep
+from control_plane.backends import calls
+from control_plane.backends.cloud_run import host_config, sweep
 from control_plane.backends.cloud_run.backend import CloudRunBackend
 from control_plane.backends.cloud_run.settings import CloudRunSettings, load_settings
-from control_plane.backends.gcp import calls
 from control_plane.backends.gcp.clients import Clients, Endpoint
 from control_plane.errors import GatewayTimeout, InvalidParameter, NotFound, NotServed, Unavailable
 from control_plane.model import Container, Image, Mount, RunState
@@ -349,7 +349,7 @@ async def test_why_no_injection_works_is_said(cloud: CloudRun) -> None:
 async def test_sizes_beyond_cloud_run_are_refused_at_create(backend: CloudRunBackend) -> None:
     with pytest.raises(InvalidParameter, match="8 CPUs"):
         backend.check(container(host_config={"NanoCpus": 9_000_000_000}))
-    assert backend.capabilities.name == capabilities.NAME
+    assert backend.capabilities.name == host_config.NAME
 
 
 async def test_warm_makes_no_call(cloud: CloudRun, backend: CloudRunBackend) -> None:

@@ -19,7 +19,8 @@ from control_plane.backends.gcp.log_entries import Source
 from control_plane.backends.gcp.log_feed import LogFeed
 from control_plane.backends.gcp.logs import LogReader
 from control_plane.backends.gcp.storage import BucketBlobs, ObjectStorage
-from control_plane.backends.gcp.volume_storage import BucketVolumes, Location, NfsVolumes
+from control_plane.backends.gcp.volume_storage import BucketVolumes, NfsVolumes
+from control_plane.backends.location import Location
 from control_plane.errors import NotFound, Unavailable
 from control_plane.model import Container, Execution, RunState, Volume
 from local_cloud.server import LocalCloud

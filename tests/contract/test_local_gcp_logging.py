@@ -17,7 +17,7 @@ from google.cloud.logging_v2.services.logging_service_v2.transports.grpc_asyncio
 )
 from google.cloud.logging_v2.types import ListLogEntriesRequest, LogEntry, TailLogEntriesRequest, WriteLogEntriesRequest
 
-from local_cloud.gcp.quotas import Quotas
+from local_cloud.quotas import Quotas
 from local_cloud.server import LocalCloud
 from tests.contract.local_gcp_fixtures import ProcessRuntime, Sdk, job, local_cloud, push
 

@@ -9,7 +9,7 @@ import pytest
 from google.api_core import exceptions
 from google.cloud import run_v2
 
-from local_cloud.gcp.quotas import Quotas
+from local_cloud.quotas import Quotas
 from tests.contract.local_gcp_fixtures import PARENT, job, local_cloud, push
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

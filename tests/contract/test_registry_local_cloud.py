@@ -18,11 +18,11 @@ from control_plane.registry.manifest import Descriptor, sha256, write
 from control_plane.registry.platform import Platform
 from control_plane.registry.push import RegistrySettings, StorageRegistry
 from control_plane.registry.reference import Reference, parse_named
+from local_cloud.calls import Calls
 from local_cloud.gcp.artifact_registry.auth import RegistryAuth
 from local_cloud.gcp.artifact_registry.model import Registry
 from local_cloud.gcp.artifact_registry.service import RegistryFace
-from local_cloud.gcp.calls import Calls
-from local_cloud.gcp.state import State
+from local_cloud.state import State
 from tests.image_world import content
 
 

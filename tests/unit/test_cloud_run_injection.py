@@ -10,7 +10,7 @@ import pytest
 
 from control_plane.backends.cloud_run import injection
 from control_plane.backends.cloud_run.job import agent_job, plain_job
-from control_plane.backends.gcp.volume_storage import Location
+from control_plane.backends.location import Location
 from control_plane.errors import NotFound, NotServed, ServerError
 from control_plane.model import Image
 from tests.unit.test_cloud_run_pure import container, image, settings

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.backends.cloud_run import binds, injection, labels, resources
+from control_plane.backends import binds, sizes
+from control_plane.backends.cloud_run import injection
 from control_plane.backends.cloud_run.job import agent_job, plain_job
-from control_plane.backends.cloud_run.resources import GIB, MIB, Resources
 from control_plane.backends.cloud_run.settings import CloudRunSettings, SettingsError, load_settings
-from control_plane.backends.gcp.volume_storage import Location, volume_location
+from control_plane.backends.gcp import labels, resources
+from control_plane.backends.location import Location, volume_location
+from control_plane.backends.sizes import GIB, MIB, Resources
 from control_plane.errors import InvalidParameter
 from control_plane.model import Container, Image, Mount
 
@@ -63,7 +65,7 @@ def settings(**changes: Any) -> CloudRunSettings:
     ],
 )
 def test_sizes_are_rounded_up_to_what_is_sold(host_config: dict[str, Any], cpu: str, memory: str) -> None:
-    assert resources.limits(resources.asked(host_config, DEFAULT)).as_cloud() == {"cpu": cpu, "memory": memory}
+    assert resources.limits(sizes.asked(host_config, DEFAULT)).as_cloud() == {"cpu": cpu, "memory": memory}
 
 
 @given(nano=st.integers(1, 8_000_000_000), memory=st.integers(1, 32 * GIB))
@@ -82,9 +84,9 @@ def test_what_is_not_sold_is_refused_naming_the_limit(wanted: Resources) -> None
 
 
 def test_sizes_as_docker_writes_them() -> None:
-    assert [resources.parse_size(t) for t in ("512Mi", "1.5g", "7", "3kb")] == [512 * MIB, 1536 * MIB, 7, 3072]
+    assert [sizes.parse_size(t) for t in ("512Mi", "1.5g", "7", "3kb")] == [512 * MIB, 1536 * MIB, 7, 3072]
     with pytest.raises(ValueError, match="not a size"):
-        resources.parse_size("lots")
+        sizes.parse_size("lots")
 
 
 # --- bind rules ---

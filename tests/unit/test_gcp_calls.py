@@ -9,11 +9,12 @@ import pytest
 from google.api_core import exceptions as api
 from google.cloud.logging_v2.types import LogEntry
 
-from control_plane.backends.gcp import calls, log_entries
-from control_plane.backends.gcp.calls import CloudError, call
+from control_plane.backends import calls
+from control_plane.backends.calls import CloudError, call
+from control_plane.backends.gcp import log_entries
 from control_plane.backends.gcp.clients import Endpoint
 from control_plane.backends.gcp.log_entries import Source
-from control_plane.backends.gcp.quota import MinuteQuota
+from control_plane.backends.minute_quota import MinuteQuota
 from control_plane.errors import DockerError, Unavailable
 
 

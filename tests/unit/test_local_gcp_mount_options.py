@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local_cloud.gcp.errors import ServiceError
+from local_cloud.errors import ServiceError
 from local_cloud.gcp.run.mount_options import MountOptions, parse
 
 

@@ -9,9 +9,9 @@ import asyncio
 import hashlib
 from typing import Any, Protocol
 
-from control_plane.backends.gcp.calls import docker_errors
+from control_plane.backends.calls import docker_errors
 from control_plane.backends.gcp.storage import ObjectStorage
-from control_plane.backends.gcp.volume_storage import Location
+from control_plane.backends.location import Location
 
 AGENT_FILE = "agent"
 _DIGITS = 16

@@ -8,21 +8,21 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from control_plane.backends.base import Capabilities, LogLine, PlatformMount, RunOutcome
+from control_plane.backends.agent_image import ImageContents
+from control_plane.backends.base import Capabilities, Ended, LogLine, PlatformMount, RunOutcome
+from control_plane.backends.binds import platform_volumes
+from control_plane.backends.calls import CloudError, docker_errors
 from control_plane.backends.cloud_run import capabilities, injection, without_agent
 from control_plane.backends.cloud_run.agent_volume import AgentVolume
 from control_plane.backends.cloud_run.archive import Archive
-from control_plane.backends.cloud_run.binds import platform_volumes
 from control_plane.backends.cloud_run.executions import CONTAINER_ID, RUN, Executions, Wanted
-from control_plane.backends.cloud_run.injection import ImageContents
 from control_plane.backends.cloud_run.job import JobPlan, agent_job, plain_job
 from control_plane.backends.cloud_run.jobs import Jobs
 from control_plane.backends.cloud_run.settings import CloudRunSettings
 from control_plane.backends.cloud_run.sweep import Sweep
-from control_plane.backends.gcp.calls import CloudError, docker_errors
 from control_plane.backends.gcp.clients import Clients
 from control_plane.backends.gcp.logs import LogReader
-from control_plane.backends.gcp.quota import MinuteQuota
+from control_plane.backends.minute_quota import MinuteQuota
 from control_plane.errors import NotServed
 from control_plane.model import Container, Execution, Image
 
@@ -87,6 +87,18 @@ class CloudRunBackend:
     def platform_mounts(self, container: Container) -> list[PlatformMount]:
         """See `Backend.platform_mounts`."""
         return platform_volumes(container, self._settings.rules, self._settings.volume_root)[1]
+
+    def follow(self, ended: Ended) -> None:
+        """Nothing comes unasked: executions are looked at when somebody wants to know."""
+
+    async def prepare(self, container: Container, image: Image, agent_token: str) -> None:
+        """Nothing: the job is made, or found, by the first start."""
+
+    async def hold(self, container: Container) -> None:
+        """Nothing: an execution is no request."""
+
+    async def rest(self, container: Container) -> None:
+        """Nothing: an execution ends with its agent."""
 
     async def run(
         self,

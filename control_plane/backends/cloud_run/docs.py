@@ -15,8 +15,8 @@ from pydantic_core import PydanticUndefined
 
 from control_plane.backends.cloud_run.backend import environment_names
 from control_plane.backends.cloud_run.host_config import HOST_CONFIG
-from control_plane.backends.cloud_run.options import How
 from control_plane.backends.cloud_run.settings import CloudRunSettings
+from control_plane.backends.options import How
 
 DOCUMENT = Path("docs/backends/cloud_run.md")
 

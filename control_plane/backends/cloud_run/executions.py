@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from control_plane.backends.base import RunOutcome
-from control_plane.backends.gcp.calls import CloudError, call
+from control_plane.backends.calls import CloudError, call
 from control_plane.backends.gcp.clients import Clients
-from control_plane.backends.gcp.quota import MinuteQuota
+from control_plane.backends.minute_quota import MinuteQuota
 
 CONTAINER_ID = "SOCKERLESS_CONTAINER_ID"
 RUN = "SOCKERLESS_RUN"

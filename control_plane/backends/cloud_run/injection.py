@@ -7,19 +7,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal
 
+from control_plane.backends.agent_image import AGENT_PATH, ImageContents, check_platform, image_reference, shown
 from control_plane.backends.cloud_run.agent_volume import AGENT_FILE, AgentVolume
 from control_plane.backends.cloud_run.settings import CloudRunSettings
-from control_plane.backends.gcp.volume_storage import Location
+from control_plane.backends.location import Location
 from control_plane.errors import DockerError, NotFound, NotServed
 from control_plane.model import Image
 
 Mode = Literal["image_layer", "volume", "startup_command"]
 ORDER: tuple[Mode, ...] = ("image_layer", "volume", "startup_command")
-AGENT_PATH = "/.sockerless/agent"
 AGENT_VOLUME_PATH = "/.sockerless/bin"
 
 _SHELL = "/bin/sh"
@@ -41,18 +40,6 @@ _SCRIPT = (
 )
 
 
-class ImageContents(Protocol):
-    """What injection asks of the images' side."""
-
-    async def stat(self, image: Image, path: str) -> Mapping[str, Any]:
-        """Docker's PathStat of a path in the image, links followed or not. Raises NotFound."""
-        ...
-
-    async def ensure_agent_layer(self, image: Image) -> Image:
-        """The image with `agent_digest` set: the derived manifest is in our registry. Raises NotServed, Unavailable."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Launch:
     """What the job's container runs."""
@@ -66,12 +53,6 @@ class Launch:
     """A bucket place to be mounted read-only at AGENT_VOLUME_PATH."""
 
 
-def image_reference(image: Image, digest: str | None = None) -> str:
-    """`host/path@sha256:…`, as Cloud Run takes it."""
-    repository = image.repository.removeprefix("https://").removeprefix("http://")
-    return f"{repository}@{digest or image.manifest_digest}"
-
-
 def runs_as_root(image: Image) -> bool:
     """Whether the platform starts the image's first process as root: the agent needs it, the user's command not."""
     user = str((image.config.get("config") or {}).get("User") or "")
@@ -80,7 +61,7 @@ def runs_as_root(image: Image) -> bool:
 
 async def check(image: Image, settings: CloudRunSettings, images: ImageContents) -> None:
     """Refuses at create what `choose` would refuse at start. Writes nothing. Raises NotServed."""
-    _check_platform(image, settings)
+    check_platform(image, settings.architecture, "Cloud Run")
     reasons = []
     for mode in _modes(settings):
         reason = await _obstacle(mode, image, settings, images)
@@ -98,7 +79,7 @@ async def choose(
     In `auto` a registry or bucket that turns us away leads to the next way; a way that was asked for by name fails
     with its own error.
     """
-    _check_platform(image, settings)
+    check_platform(image, settings.architecture, "Cloud Run")
     reasons = []
     for mode in _modes(settings):
         reason = await _obstacle(mode, image, settings, images)
@@ -119,21 +100,9 @@ def _modes(settings: CloudRunSettings) -> tuple[Mode, ...]:
 
 def _impossible(image: Image, reasons: list[str]) -> NotServed:
     return NotServed(
-        f"the agent cannot be put into image {_shown(image)}: {'; '.join(reasons)}. "
+        f"the agent cannot be put into image {shown(image)}: {'; '.join(reasons)}. "
         "Without agent there is no exec, attach, cp and live log (SOCKERLESS_GCR_INJECTION=none)"
     )
-
-
-def _check_platform(image: Image, settings: CloudRunSettings) -> None:
-    if (image.os, image.architecture) != ("linux", settings.architecture):
-        raise NotServed(
-            f"image {_shown(image)} is for {image.os}/{image.architecture}; Cloud Run runs linux/"
-            f"{settings.architecture} images only: pull it with --platform linux/{settings.architecture}"
-        )
-
-
-def _shown(image: Image) -> str:
-    return image.tags[0] if image.tags else image.id
 
 
 async def _obstacle(mode: Mode, image: Image, settings: CloudRunSettings, images: ImageContents) -> str:

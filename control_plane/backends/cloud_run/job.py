@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from control_plane.backends.cloud_run import labels, resources, without_agent
-from control_plane.backends.cloud_run.binds import PlatformVolume, place, platform_volumes
-from control_plane.backends.cloud_run.injection import AGENT_VOLUME_PATH, Launch, image_reference
+from control_plane.backends import sizes
+from control_plane.backends.agent_image import image_reference
+from control_plane.backends.binds import PlatformVolume, place, platform_volumes
+from control_plane.backends.cloud_run import without_agent
+from control_plane.backends.cloud_run.injection import AGENT_VOLUME_PATH, Launch
 from control_plane.backends.cloud_run.settings import CloudRunSettings
-from control_plane.backends.gcp.volume_storage import Location
+from control_plane.backends.gcp import labels, resources
+from control_plane.backends.location import Location
 from control_plane.errors import NotServed
 from control_plane.model import Container, Image
 
@@ -92,14 +95,14 @@ def _plan(
 def _task(
     container: Container, body: dict[str, Any], volumes: Iterable[PlatformVolume], settings: CloudRunSettings
 ) -> dict[str, Any]:
-    sizes = resources.limits(resources.asked(container.host_config, settings.default_resources))
+    limits = resources.limits(sizes.asked(container.host_config, settings.default_resources))
     volumes = list(volumes)
     task: dict[str, Any] = {
         "containers": [
             {
                 "name": CONTAINER_NAME,
                 **body,
-                "resources": {"limits": sizes.as_cloud()},
+                "resources": {"limits": limits.as_cloud()},
                 "volume_mounts": [{"name": volume.name, "mount_path": volume.path} for volume in volumes],
             }
         ],

@@ -7,12 +7,12 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from control_plane.backends.cloud_run import labels
+from control_plane.backends.calls import AMBIGUOUS, TRANSIENT, UNSENT, CloudError, call, failure_of, pause_before
 from control_plane.backends.cloud_run.executions import Executions, Wanted
 from control_plane.backends.cloud_run.job import CONTAINER_NAME, JobPlan
-from control_plane.backends.gcp.calls import AMBIGUOUS, TRANSIENT, UNSENT, CloudError, call, failure_of, pause_before
+from control_plane.backends.gcp import labels
 from control_plane.backends.gcp.clients import Clients
-from control_plane.backends.gcp.quota import MinuteQuota
+from control_plane.backends.minute_quota import MinuteQuota
 
 _STARTING = "starting the container"
 _START_DEADLINE = 60.0

@@ -7,9 +7,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from control_plane.backends.cloud_run.binds import BindRule, parse_rules
-from control_plane.backends.cloud_run.resources import Resources, parse_size
-from control_plane.backends.gcp.volume_storage import Location
+from control_plane.backends.binds import BindRule, parse_rules
+from control_plane.backends.location import Location
+from control_plane.backends.sizes import Resources, parse_size
 from control_plane.errors import InvalidParameter
 from control_plane.registry.reference import parse_named
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from control_plane.backends.cloud_run import labels
 from control_plane.backends.cloud_run.executions import CONTAINER_ID, Executions, environment
 from control_plane.backends.cloud_run.jobs import Jobs
+from control_plane.backends.gcp import labels
 
 GRACE = 600.0
 """Seconds a resource is left alone after it was made: its container may be newer than the list of known ones."""

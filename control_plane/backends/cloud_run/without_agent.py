@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from control_plane.backends.cloud_run.host_config import HOST_CONFIG
-from control_plane.backends.cloud_run.options import empty
+from control_plane.backends.options import empty
 from control_plane.model import Container, Image
 
 _SERVED = ("Tmpfs", "LogConfig", "ConsoleSize")

@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from control_plane.backends.base import LogLine
+from control_plane.backends.calls import CloudError
 from control_plane.backends.gcp import log_entries
-from control_plane.backends.gcp.calls import CloudError
 from control_plane.backends.gcp.log_entries import Source
 from control_plane.backends.gcp.log_tail import LogTail
 from control_plane.backends.gcp.logs import PAGE, LogReader

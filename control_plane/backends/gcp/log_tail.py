@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from control_plane.backends.calls import failure_of
 from control_plane.backends.gcp import log_entries
-from control_plane.backends.gcp.calls import failure_of
 from control_plane.backends.gcp.log_entries import Source
 from control_plane.backends.gcp.logs import LogReader
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from control_plane.backends.base import LogLine
+from control_plane.backends.calls import call
 from control_plane.backends.gcp import log_entries
-from control_plane.backends.gcp.calls import call
 from control_plane.backends.gcp.clients import Clients
 from control_plane.backends.gcp.log_entries import Source
-from control_plane.backends.gcp.quota import MinuteQuota
+from control_plane.backends.minute_quota import MinuteQuota
 
 PAGE = 1000
 """Entries a page; the service's own upper bound."""

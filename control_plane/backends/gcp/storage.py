@@ -12,7 +12,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
 
-from control_plane.backends.gcp.calls import TRANSIENT, CloudError, call, docker_errors
+from control_plane.backends.calls import TRANSIENT, CloudError, call, docker_errors
 from control_plane.errors import NotFound
 from control_plane.pieces import in_pieces
 

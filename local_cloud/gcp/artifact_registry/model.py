@@ -10,7 +10,7 @@ from typing import Any
 
 from local_cloud.gcp.artifact_registry.blobs import BlobFiles, check_digest
 from local_cloud.gcp.artifact_registry.errors import RegistryError
-from local_cloud.gcp.state import State
+from local_cloud.state import State
 
 _NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")

@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from local_cloud.calls import Calls
+from local_cloud.errors import ServiceError
 from local_cloud.gcp.artifact_registry.auth import RegistryAuth
 from local_cloud.gcp.artifact_registry.errors import RegistryError
 from local_cloud.gcp.artifact_registry.model import MAX_MANIFEST, Registry
-from local_cloud.gcp.calls import Calls
-from local_cloud.gcp.errors import ServiceError
 
 _CONTENT_RANGE = re.compile(r"(?:bytes )?(\d+)-(\d+)")
 _HEADERS = {"Docker-Distribution-API-Version": "registry/2.0"}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from local_cloud.gcp.errors import ServiceError
+from local_cloud.errors import ServiceError
 from local_cloud.gcp.logging.lines import Entry, parse_time, severity_number
 
 Predicate = Callable[[Entry], bool]

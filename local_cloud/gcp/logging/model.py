@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from local_cloud.gcp.logging.lines import PIECE, Entry, pieces, read_line
-from local_cloud.gcp.state import State
+from local_cloud.state import State
 
 _READ = 256 << 10
 """Bytes taken in at a time: the bound of one turn of the event loop, and a chunk's size."""

@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from local_cloud.gcp.errors import ServiceError
+from local_cloud.errors import ServiceError
 from local_cloud.gcp.logging.filter import Filter
 from local_cloud.gcp.logging.lines import Entry
 from local_cloud.gcp.logging.model import LogFile, Logs

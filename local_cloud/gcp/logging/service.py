@@ -15,15 +15,15 @@ from google.cloud.logging_v2.types import log_entry
 from google.cloud.logging_v2.types import logging as types
 from google.protobuf import json_format
 
-from local_cloud.gcp.calls import Calls
-from local_cloud.gcp.errors import ServiceError, invalid
+from local_cloud.calls import Calls
+from local_cloud.errors import ServiceError, invalid
 from local_cloud.gcp.grpc_face import Message, Unary, bidi, unary
 from local_cloud.gcp.logging import filter as filters
 from local_cloud.gcp.logging import reading
 from local_cloud.gcp.logging.lines import Entry
 from local_cloud.gcp.logging.model import Logs
-from local_cloud.gcp.options import PROJECT_NUMBER, Options
-from local_cloud.gcp.quotas import Rate
+from local_cloud.options import PROJECT_NUMBER, Options
+from local_cloud.quotas import Rate
 
 SERVICE = "google.logging.v2.LoggingServiceV2"
 _TO_DICT: Any = json_format.MessageToDict

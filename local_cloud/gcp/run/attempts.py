@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from local_cloud.gcp.errors import CODES
-from local_cloud.gcp.run.images import ImageContent
+from local_cloud.errors import CODES
 from local_cloud.gcp.run.resources import check_limits
 from local_cloud.gcp.run.volumes import Bind, VolumeMissingError, Volumes
+from local_cloud.images import ImageContent
 from local_cloud.runtime.api import ExitStatus, MountSpec, RunSpec, RuntimeRefused
 
 _log = logging.getLogger(__name__)

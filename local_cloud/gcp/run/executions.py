@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from local_cloud.gcp.errors import ServiceError, invalid, not_found
+from local_cloud.errors import ServiceError, invalid, not_found
 from local_cloud.gcp.logging.model import Logs
 from local_cloud.gcp.operations import Operations
-from local_cloud.gcp.options import Options
 from local_cloud.gcp.run import outcomes, records, template
 from local_cloud.gcp.run.attempts import CANCELLED_TEXT, Attempt, Attempts, Outcome, failed
-from local_cloud.gcp.run.images import ImageContent, Images
 from local_cloud.gcp.run.records import ExecutionRecord, JobRecord, Records, TaskRecord
+from local_cloud.images import ImageContent, Images
+from local_cloud.options import Options
 
 _log = logging.getLogger(__name__)
 _RETRY_FIRST, _RETRY_LAST = 1.0, 30.0

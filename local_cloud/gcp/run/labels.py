@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from local_cloud.gcp.errors import invalid, unserved
+from local_cloud.errors import invalid, unserved
 
 _PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 _KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")

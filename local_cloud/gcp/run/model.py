@@ -10,14 +10,14 @@ from typing import Any, NoReturn
 
 from google.api import launch_stage_pb2
 
-from local_cloud.gcp.errors import ServiceError, invalid, not_found
+from local_cloud.errors import ServiceError, invalid, not_found
 from local_cloud.gcp.operations import Operations
-from local_cloud.gcp.options import PROJECT_NUMBER, Options
-from local_cloud.gcp.quotas import Rate
 from local_cloud.gcp.run import conditions, labels, names, outcomes, template
 from local_cloud.gcp.run.executions import Executions
-from local_cloud.gcp.run.images import Images
 from local_cloud.gcp.run.records import ExecutionMessage, JobMessage, JobRecord, Records
+from local_cloud.images import Images
+from local_cloud.options import PROJECT_NUMBER, Options
+from local_cloud.quotas import Rate
 
 _log = logging.getLogger(__name__)
 _IMPORT_LIMIT = 30.0

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from local_cloud.gcp.errors import invalid, unserved
+from local_cloud.errors import invalid, unserved
 
 _FULFILLED = ("implicit-dirs", "implicit-dirs=true")
 """What a directory does anyway."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from local_cloud.gcp.errors import ServiceError, invalid
+from local_cloud.errors import ServiceError, invalid
 
 _PARENT = re.compile(r"projects/([a-z0-9][a-z0-9:.-]{0,62})/locations/([a-z0-9-]{1,40})")
 _ID = r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"

@@ -12,7 +12,7 @@ from typing import Any
 from google.cloud import run_v2
 from google.longrunning import operations_pb2
 
-from local_cloud.gcp.errors import ServiceError
+from local_cloud.errors import ServiceError
 from local_cloud.gcp.run import conditions, records
 from local_cloud.gcp.run.attempts import CANCELLED_TEXT, Outcome
 from local_cloud.gcp.run.records import TaskRecord

@@ -7,8 +7,8 @@ from typing import Any
 
 from google.cloud import run_v2
 
-from local_cloud.gcp.errors import invalid
-from local_cloud.gcp.state import State
+from local_cloud.errors import invalid
+from local_cloud.state import State
 
 JobMessage: Any = run_v2.Job.pb()
 ExecutionMessage: Any = run_v2.Execution.pb()

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import NoReturn
 
-from local_cloud.gcp.errors import invalid
+from local_cloud.errors import invalid
 
 _QUANTITY = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(m|k|K|M|G|T|Ki|Mi|Gi|Ti)?")
 _MEMORY_UNITS = {

@@ -6,8 +6,8 @@ from typing import Any
 
 from google.cloud import run_v2
 
-from local_cloud.gcp.calls import Calls
-from local_cloud.gcp.errors import not_found
+from local_cloud.calls import Calls
+from local_cloud.errors import not_found
 from local_cloud.gcp.grpc_face import Message, Unary, unary
 from local_cloud.gcp.run import names
 from local_cloud.gcp.run.executions import Executions

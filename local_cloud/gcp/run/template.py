@@ -12,11 +12,11 @@ from urllib.parse import quote
 
 from google.cloud import run_v2
 
-from local_cloud.gcp.errors import invalid, unserved
-from local_cloud.gcp.options import PROJECT_NUMBER
+from local_cloud.errors import invalid, unserved
 from local_cloud.gcp.run import conditions, labels, resources, volumes
-from local_cloud.gcp.run.images import Images
 from local_cloud.gcp.run.records import ExecutionMessage, TaskMessage
+from local_cloud.images import Images
+from local_cloud.options import PROJECT_NUMBER
 
 _ENVIRONMENT = run_v2.ExecutionEnvironment
 _GEN1, _GEN2 = int(_ENVIRONMENT.EXECUTION_ENVIRONMENT_GEN1), int(_ENVIRONMENT.EXECUTION_ENVIRONMENT_GEN2)

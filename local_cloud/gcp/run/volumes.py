@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from local_cloud.gcp.errors import invalid, unserved
+from local_cloud.errors import invalid, unserved
 from local_cloud.gcp.run import mount_options
 from local_cloud.gcp.storage.model import Buckets
 

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local_cloud.gcp.errors import ServiceError, invalid, not_found
-from local_cloud.gcp.state import State
+from local_cloud.errors import ServiceError, invalid, not_found
+from local_cloud.state import State
 
 _BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9._-]{1,220}[a-z0-9])")
 _MAX_NAME = 1024

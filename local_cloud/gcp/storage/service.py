@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from local_cloud.gcp.calls import Calls
-from local_cloud.gcp.errors import ServiceError, invalid
+from local_cloud.calls import Calls
+from local_cloud.errors import ServiceError, invalid
 from local_cloud.gcp.storage.model import Bucket, Buckets, Stored
 from local_cloud.gcp.storage.uploads import Session, Uploads, describe, split_multipart
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import google_crc32c
 
-from local_cloud.gcp.errors import ServiceError, invalid, not_found
+from local_cloud.errors import ServiceError, invalid, not_found
 from local_cloud.gcp.storage.model import Stored, encode_crc32c
 
 _ID = re.compile(r"[a-f0-9]{32}")

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from local_cloud.gcp.errors import ServiceError
+from local_cloud.errors import ServiceError
 
 _MINUTE = 60.0
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
-from local_cloud.gcp.errors import CODES, ServiceError
+from local_cloud.errors import CODES, ServiceError
 
 T = TypeVar("T")
 _KEYS = {"delay", "status", "probability", "lost_response"}

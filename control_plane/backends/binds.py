@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from control_plane.backends.base import PlatformMount
-from control_plane.backends.gcp.volume_storage import Location, volume_location
+from control_plane.backends.location import Location, volume_location
 from control_plane.errors import InvalidParameter
 from control_plane.model import Container, Mount
 

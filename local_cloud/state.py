@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from local_cloud.gcp.errors import ServiceError
+from local_cloud.errors import ServiceError
 
 _ROOM = 1024 * 1024
 

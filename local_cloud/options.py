@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from local_cloud.gcp.quotas import Quotas
+from local_cloud.quotas import Quotas
 
 PROJECT_NUMBER = "100000000001"
 """The local project's number; the real services use it in service accounts and quota texts."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -40,6 +41,15 @@ _HTTP_CODES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
+_AZURE_CODES = {
+    "TooManyRequests": "RESOURCE_EXHAUSTED",
+    "SubscriptionRequestsThrottled": "RESOURCE_EXHAUSTED",
+    "QuotaExceeded": "RESOURCE_EXHAUSTED",
+    "AuthorizationFailed": "PERMISSION_DENIED",
+    "Conflict": "ABORTED",
+    "OperationNotAllowed": "FAILED_PRECONDITION",
+}
+"""Azure Resource Manager's error codes where they say more than the HTTP status."""
 _QUOTA_TEXT = re.compile(r"[Qq]uota exceeded for quota metric '([^']+)'(?: and limit '([^']+)')?")
 
 
@@ -130,36 +140,58 @@ def failure_of(error: BaseException, doing: str) -> CloudError | None:
         return CloudError("DEADLINE_EXCEEDED", "no answer", doing)
     if isinstance(error, ConnectionError):
         return CloudError("UNAVAILABLE", str(error), doing)
-    # Any of these errors can only come from an SDK that is loaded already: the imports cost nothing here.
-    import grpc
-    from google.api_core import exceptions as api
-    from google.auth import exceptions as auth
+    return _google_failure(error, doing) or _azure_failure(error, doing) or _http_failure(error, doing)
 
-    if isinstance(error, api.GoogleAPICallError):
+
+def _google_failure(error: BaseException, doing: str) -> CloudError | None:
+    """Failures of the gRPC SDKs. They can only come from modules that are loaded: nothing is imported here."""
+    api, auth, grpc = (
+        sys.modules.get(name) for name in ("google.api_core.exceptions", "google.auth.exceptions", "grpc")
+    )
+    if api is not None and isinstance(error, api.GoogleAPICallError):
         grpc_code = getattr(error, "grpc_status_code", None)
         code = grpc_code.name if grpc_code is not None else _HTTP_CODES.get(int(error.code or 0), "UNKNOWN")
         text = str(error.message)
         return CloudError(code, text, doing, quota_of(text, list(error.details or [])))
-    if isinstance(error, api.RetryError):
+    if api is not None and isinstance(error, api.RetryError):
         return failure_of(error.cause, doing) if error.cause else CloudError("DEADLINE_EXCEEDED", str(error), doing)
-    if isinstance(error, grpc.RpcError):
+    if grpc is not None and isinstance(error, grpc.RpcError):
         status = getattr(error, "code", None)
         text = str(getattr(error, "details", lambda: "")())
         return CloudError(status().name if callable(status) else "UNKNOWN", text, doing, quota_of(text, []))
-    if isinstance(error, auth.TransportError):
+    if auth is not None and isinstance(error, auth.TransportError):
         return CloudError("UNAVAILABLE", str(error), doing)
-    if isinstance(error, auth.GoogleAuthError):
+    if auth is not None and isinstance(error, auth.GoogleAuthError):
         return CloudError("UNAUTHENTICATED", str(error), doing)
-    return _http_failure(error, doing)
+    return None
+
+
+def _azure_failure(error: BaseException, doing: str) -> CloudError | None:
+    """Failures of azure-core's pipeline: Azure Resource Manager, Log Analytics, the identity service."""
+    azure = sys.modules.get("azure.core.exceptions")
+    if azure is None or not isinstance(error, azure.AzureError):
+        return None
+    if isinstance(error, azure.ClientAuthenticationError):
+        return CloudError("UNAUTHENTICATED", str(error.message), doing)
+    if isinstance(error, azure.HttpResponseError) and error.status_code is not None:
+        detail = getattr(error, "error", None)
+        name = str(getattr(detail, "code", "") or "")
+        text = str(getattr(detail, "message", "") or error.message)
+        code = _AZURE_CODES.get(name) or _HTTP_CODES.get(int(error.status_code), "UNKNOWN")
+        return CloudError(code, text, doing, text if code == "RESOURCE_EXHAUSTED" else "")
+    if isinstance(error, azure.ServiceResponseTimeoutError | azure.ServiceRequestTimeoutError):
+        return CloudError("DEADLINE_EXCEEDED", str(error.message), doing)
+    return CloudError("UNAVAILABLE", str(error.message), doing)
 
 
 def _http_failure(error: BaseException, doing: str) -> CloudError | None:
-    """Failures of the storage SDK, which speaks HTTP through requests."""
-    import sys
-
-    requests = sys.modules.get("requests")
+    """Failures of what speaks plain HTTP: the storage SDK through requests, our own calls through httpx."""
+    requests, httpx = sys.modules.get("requests"), sys.modules.get("httpx")
     if requests is not None and isinstance(error, requests.exceptions.RequestException):
         timed_out = isinstance(error, requests.exceptions.Timeout)
+        return CloudError("DEADLINE_EXCEEDED" if timed_out else "UNAVAILABLE", str(error), doing)
+    if httpx is not None and isinstance(error, httpx.TransportError):
+        timed_out = isinstance(error, httpx.TimeoutException)
         return CloudError("DEADLINE_EXCEEDED" if timed_out else "UNAVAILABLE", str(error), doing)
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from local_cloud.gcp.calls import Calls, Fault
-from local_cloud.gcp.errors import ServiceError
+from local_cloud.calls import Calls, Fault
+from local_cloud.errors import ServiceError
 
 _MAX_BODY = 1 << 20
 

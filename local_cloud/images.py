@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from local_cloud.errors import ServiceError, invalid
 from local_cloud.gcp.artifact_registry.errors import RegistryError
 from local_cloud.gcp.artifact_registry.model import INDEXES, Manifest, Registry
-from local_cloud.gcp.errors import ServiceError, invalid
 
 _REFERENCE = re.compile(r"([^/@]+)/([^@]+?)(?::([A-Za-z0-9_][A-Za-z0-9._-]{0,127}))?(?:@(sha256:[a-f0-9]{64}))?")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}

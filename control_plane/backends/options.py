@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from control_plane.errors import NotServed
+from control_plane.model import Container
+
+MAC_ADDRESS = "the platform gives the container its network interface"
+
 How = Literal["agent", "mapped", "harmless", "refused"]
-"""agent: done in the container by the agent · mapped: part of the job, or done by the control plane ·
+"""agent: done in the container by the agent · mapped: part of the cloud resource, or done by the control plane ·
 harmless: accepted, without effect, for the reason given · refused: answered with 501 and the reason."""
 
 Check = Callable[[Any], str | None]
@@ -38,6 +43,32 @@ class Option:
     def warning(self, value: Any) -> str | None:
         """What the user should know; None for nothing."""
         return None if empty(value) or self.warns is None else self.warns(value)
+
+
+def check_host_config(container: Container, table: Sequence[Option], title: str) -> list[str]:
+    """Warnings for `docker create`. Raises NotServed naming the option, and the reason with a way out."""
+    known = {option.field: option for option in table}
+    warnings = []
+    for field, value in container.host_config.items():
+        option = known.get(field)
+        if option is None:
+            continue  # not a field of the API's: nothing was promised
+        reason = option.refusal(value)
+        if reason is not None:
+            flags = (part for part in option.flag.split(", ") if part.startswith("--"))
+            raise NotServed(f"{next(flags, f'HostConfig.{field}')} is not served on {title}: {reason}")
+        warning = option.warning(value)
+        if warning is not None:
+            warnings.append(warning)
+    if container.config.get("MacAddress"):
+        raise NotServed(f"--mac-address is not served on {title}: {MAC_ADDRESS}")
+    return warnings
+
+
+def refused_options(table: Sequence[Option]) -> dict[str, str]:
+    """Docker option → why it is refused, for `Capabilities`."""
+    refused = {f"HostConfig.{option.field}": option.note for option in table if option.how == "refused"}
+    return refused | {"Config.MacAddress": MAC_ADDRESS}
 
 
 def empty(value: Any) -> bool:
