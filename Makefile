@@ -33,7 +33,7 @@ check: setup
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(PY) -m control_plane.compatibility --check
-	$(PY) -m control_plane.backends.cloud_run.docs --check
+	$(PY) -m control_plane.backends.docs --check
 	cd agent_gateway/agent && PATH="$(abspath $(VENV))/bin:$$PATH" GOPROXY=off go vet ./...
 
 format:
@@ -42,7 +42,7 @@ format:
 
 docs: setup
 	$(PY) -m control_plane.compatibility
-	$(PY) -m control_plane.backends.cloud_run.docs
+	$(PY) -m control_plane.backends.docs
 
 bench: setup
 	$(PY) -m tests.bench

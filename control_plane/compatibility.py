@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from control_plane.backends.base import Capabilities
@@ -45,9 +45,10 @@ keep their endpoints in them, but containers do not reach each other by name, an
 """
 
 
-def document(capabilities: Iterable[Capabilities]) -> str:
+def document(capabilities: Sequence[Capabilities]) -> str:
     """The whole page."""
-    return "\n".join([_INTRODUCTION, *_routes(ROUTES), "", *_options(), *_backends(capabilities)]).rstrip() + "\n"
+    parts = [_INTRODUCTION, *_routes(ROUTES), "", *_options(), *_differences(capabilities), *_refused(capabilities)]
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def known_capabilities() -> list[Capabilities]:
@@ -77,14 +78,38 @@ def _options() -> Iterator[str]:
     yield ""
 
 
-def _backends(capabilities: Iterable[Capabilities]) -> Iterator[str]:
-    for backend in capabilities:
-        yield from (f"## Backend `{backend.name}`: {backend.title}", "")
-        yield f"A run lasts at most {backend.max_run_seconds // 3600} hours."
-        yield from ("", "| option refused | reason |", "|---|---|")
-        for option, reason in sorted(backend.refused_options.items()):
-            yield f"| `{option}` | {_cell(reason)} |"
-        yield ""
+def _differences(capabilities: Sequence[Capabilities]) -> Iterator[str]:
+    """One table of what the backends do differently; a cell is empty where a backend does as a Docker engine does."""
+    yield from ("## Where the backends differ", "", "`docker run --runtime NAME` chooses one.", "")
+    yield "| | " + " | ".join(f"`{backend.name}`: {backend.title}" for backend in capabilities) + " |"
+    yield "|---" * (len(capabilities) + 1) + "|"
+    limits = (_duration(backend.max_run_seconds) for backend in capabilities)
+    yield "| longest run | " + " | ".join(limits) + " |"
+    ended = ("the platform" if backend.enforces_limit else "the agent" for backend in capabilities)
+    yield "| who ends a run that is too long | " + " | ".join(ended) + " |"
+    without = ("as the image is, with less" if backend.agentless else "not started" for backend in capabilities)
+    yield "| a container whose agent never connects | " + " | ".join(without) + " |"
+    for topic in dict.fromkeys(topic for backend in capabilities for topic in backend.differences):
+        cells = (_cell(backend.differences.get(topic, "")) for backend in capabilities)
+        yield f"| {topic} | " + " | ".join(cells) + " |"
+    yield ""
+
+
+def _refused(capabilities: Sequence[Capabilities]) -> Iterator[str]:
+    """One table of the options that some backend refuses, with its reason."""
+    yield from ("## Options of create that a backend refuses", "")
+    yield "| option | " + " | ".join(f"`{backend.name}`" for backend in capabilities) + " |"
+    yield "|---" * (len(capabilities) + 1) + "|"
+    for option in sorted({option for backend in capabilities for option in backend.refused_options}):
+        cells = (_cell(backend.refused_options.get(option, "")) for backend in capabilities)
+        yield f"| `{option}` | " + " | ".join(cells) + " |"
+    yield ""
+
+
+def _duration(seconds: int) -> str:
+    if seconds % 3600 == 0:
+        return f"{seconds // 3600} h"
+    return f"{seconds // 60} min" if seconds % 60 == 0 else f"{seconds} s"
 
 
 def _cell(text: str) -> str:

@@ -127,6 +127,8 @@ class Container(Entity):
     staged: list[StagedArchive] = Field(default_factory=list)
     """Files copied in while no agent was there, applied in order before the next start."""
     restart_count: int = 0
+    run_limit: int = 0
+    """Seconds after which the platform ends a run; 0: not recorded."""
 
 
 class StagedArchive(Entity):

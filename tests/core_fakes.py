@@ -109,6 +109,7 @@ class Endpoint:
         self.store = SqliteStore(directory / "store.db")
         self.images, self.volumes, self.backend = FakeImages(), FakeVolumes(), FakeBackend()
         self.containers = Containers(self.store)
+        self.prepared: list[str] = []
         self.events = Events(self.store)
         told = ContainerEvents(self.events)
         backends = {"fake": cast(Backend, self.backend), "other": cast(Backend, self.backend)}
@@ -120,7 +121,15 @@ class Endpoint:
             containers=self.containers,
             listing=Listing(self.containers, self.images),
             creation=Creation(
-                self.containers, self.images, self.volumes, FakeNetworks(), told, backends, "fake", gateway
+                self.containers,
+                self.images,
+                self.volumes,
+                FakeNetworks(),
+                told,
+                backends,
+                "fake",
+                gateway,
+                lambda container, _: self.prepared.append(container.id),
             ),
             updates=Updates(self.containers, told, backends),
             waits=Waits(self.containers, self.events),

@@ -195,6 +195,8 @@ def inspect_json(container: Container) -> Json:
         "AppArmorProfile": "",
         "ExecIDs": _EXECS_MARK,
         "HostConfig": container.host_config,
+        # Not a field of dockerd's: clients with types of their own pass it over, `docker inspect` shows it.
+        "Sockerless": {"Backend": container.backend, "RunLimitSeconds": container.run_limit},
         "GraphDriver": {"Data": None, "Name": "sockerless"},
         "Mounts": _shown_mounts(container),
         "Config": container.config,

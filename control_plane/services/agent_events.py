@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from control_plane.backends.base import Backend
 from control_plane.model import Container
+from control_plane.services.background import Background
 from control_plane.services.execs import Execs
 from control_plane.services.outcomes import Outcomes, clock
 from control_plane.services.records import Records
@@ -22,8 +24,12 @@ _MESSAGE_LIMIT = 8192
 class AgentEvents:
     """One compare-and-set per event. What an agent says counts for its own container only."""
 
-    def __init__(self, outcomes: Outcomes, execs: Execs) -> None:
+    def __init__(
+        self, outcomes: Outcomes, execs: Execs, backends: Mapping[str, Backend], background: Background
+    ) -> None:
         self._outcomes = outcomes
+        self._backends = backends
+        self._background = background
         self._containers: Records[Container] = outcomes.containers
         self._execs = execs
 
@@ -33,12 +39,27 @@ class AgentEvents:
         if kind in {"exec_started", "exec_exited"}:
             await self._exec(tenant, container_id, kind, event)
             return
+        if kind == "released":
+            await self._released(tenant, container_id, event)
+            return
         report = _parse(event)
         if report is None or not await self._from_present_agent(tenant, container_id, event):
             return
         after = await self._outcomes.apply(tenant, container_id, report)
         if isinstance(report, Exited) and after is not None:
             await self._execs.end_all(after)
+
+    async def _released(self, tenant: str, container_id: str, event: Mapping[str, Any]) -> None:
+        if await self._from_present_agent(tenant, container_id, event):
+            container = await self._containers.get(tenant, container_id)
+            if container is not None:
+                self.hold(container)
+
+    def hold(self, container: Container) -> None:
+        """Nothing holds the platform's instance that the agent is in: it is asked for again, in the background."""
+        if container.state.status not in {"removing", "dead"}:
+            held = self._backends[container.backend].hold(container)
+            self._background.spawn(held, f"hold the instance of {container.id[:12]}")
 
     async def _from_present_agent(self, tenant: str, container_id: str, event: Mapping[str, Any]) -> bool:
         boot = event.get("boot")
@@ -63,7 +84,8 @@ def _parse(event: Mapping[str, Any]) -> Report | None:
         case "failed":
             return Failed(run, int(event.get("code") or 0), str(event.get("message") or "")[:_MESSAGE_LIMIT], clock())
         case "exited":
-            return Exited(run, int(event.get("code") or 0), at, clock(), oom=bool(event.get("oom")))
+            error = str(event.get("error") or "")[:_MESSAGE_LIMIT]
+            return Exited(run, int(event.get("code") or 0), at, clock(), oom=bool(event.get("oom")), error=error)
         case "health":
             return _health(run, event)
     return None

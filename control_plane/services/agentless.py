@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 
-from control_plane.backends.base import Backend
+from control_plane.backends.base import Backend, RunOutcome
 from control_plane.errors import DockerError, NotServed
 from control_plane.model import Container, Execution
 from control_plane.services.background import Background
@@ -14,6 +15,7 @@ from control_plane.services.ports import Agents
 from control_plane.services.run_settings import RunSettings
 from control_plane.services.starts import Starts
 from control_plane.services.stops import Stops
+from control_plane.services.watching import reach
 from control_plane.timestamps import nanoseconds
 
 _log = logging.getLogger(__name__)
@@ -22,6 +24,8 @@ _FIRST_LOOK = 15.0
 """Seconds a start is given before the cloud is asked about it."""
 _NEXT_LOOK = 5.0
 _RUNS = frozenset({"starting", "running", "paused"})
+_RECORDED = 5.0
+"""Seconds from the cloud's acceptance of an execution to its record, at most."""
 _POLLS = (0.1, 5.0)
 """First and longest pause between two looks at a run without agent: nobody else tells of its end."""
 
@@ -110,6 +114,20 @@ class AgentlessRuns:
         )
         await self._agents.call(container, "end", {"message": message, "status": NotServed.status})
 
+    async def refused(self, container: Container) -> None:
+        """The platform turned the execution of a start away, or ended it before its agent said hello."""
+        with suppress(TimeoutError):
+            # The refusal may be quicker than the record of what was refused.
+            accepted = await reach(self._containers, container, lambda c: c.execution is not None, _RECORDED)
+            container = accepted or container
+        execution = container.execution
+        if container.state.status != "starting" or container.agent is not None or execution is None:
+            return
+        backend = self._backends[container.backend]
+        outcome = await backend.outcome(execution)
+        if outcome.finished and not backend.capabilities.agentless:
+            await self._give_up(container, execution, outcome)
+
     async def consider(self, container: Container) -> None:
         """Falls back when the execution of a start is over, or old, and its agent has not said hello."""
         execution = container.execution
@@ -122,9 +140,25 @@ class AgentlessRuns:
         backend = self._backends[container.backend]
         if age < min(_FIRST_LOOK, self._settings.agent_connect_timeout):
             return
-        if age < self._settings.agent_connect_timeout and not (await backend.outcome(execution)).finished:
-            return
-        await self._fall_back(container, execution)
+        outcome = RunOutcome(finished=False)
+        if age < self._settings.agent_connect_timeout:
+            outcome = await backend.outcome(execution)
+            if not outcome.finished:
+                return
+        if backend.capabilities.agentless:
+            await self._fall_back(container, execution)
+        else:
+            await self._give_up(container, execution, outcome)
+
+    async def _give_up(self, container: Container, execution: Execution, outcome: RunOutcome) -> None:
+        """On a platform where nothing runs without the agent."""
+        text = outcome.error or (
+            f"no agent connected within {self._settings.agent_connect_timeout:.0f} seconds: "
+            "the container must be able to reach the endpoint's gateway"
+        )
+        failed = await self._starts.fail(container, 128 if outcome.exit_code is None else outcome.exit_code, text)
+        if failed is not None and failed.state.error == text:
+            await self._backends[container.backend].cancel(execution)
 
     async def _after_hello(self, container: Container, execution: Execution) -> None:
         """The agent came and went before the process ran: the command may have begun, so it is not run again."""

@@ -85,7 +85,11 @@ class Created:
 
 
 class Creation:
-    """Makes containers. `pick_gateway` gives the URL of the relay a new container meets its streams at."""
+    """Makes containers.
+
+    `pick_gateway` gives the URL of the relay a new container meets its streams at; `prepare` begins what the platform
+    has to do before the start, and returns at once.
+    """
 
     def __init__(
         self,
@@ -97,6 +101,7 @@ class Creation:
         backends: Mapping[str, Backend],
         default_backend: str,
         pick_gateway: Callable[[], Awaitable[str]],
+        prepare: Callable[[Container, Image], None],
     ) -> None:
         self._containers = containers
         self._images = images
@@ -106,6 +111,7 @@ class Creation:
         self._backends = backends
         self._default_backend = default_backend
         self._pick_gateway = pick_gateway
+        self._prepare = prepare
 
     async def create(self, tenant: str, request: CreateRequest) -> Created:
         """Refuses what nobody serves before anything is made; makes volumes, then the name, then the record.
@@ -132,11 +138,14 @@ class Creation:
         wanted = wanted_mounts(config, host, await self._mount_sources(tenant, host))
         host["NetworkMode"] = await self._shared_mode(tenant, host["NetworkMode"])
         draft = _draft(tenant, name, image, config, host, wanted)
+        draft = draft.model_copy(update={"run_limit": backend.capabilities.max_run_seconds})
         warnings += backend.check(draft)
         await backend.check_image(draft, image)
         networking = await self._networks.endpoints_for(tenant, host["NetworkMode"], endpoints)
         draft = draft.model_copy(update={"networking": networking, "gateway": await self._pick_gateway()})
-        return Created(await self._keep(await self._with_volumes(draft, wanted)), warnings)
+        container = await self._keep(await self._with_volumes(draft, wanted))
+        self._prepare(container, image)
+        return Created(container, warnings)
 
     def _choose(self, host: Json, labels: Mapping[str, str]) -> tuple[str, Backend]:
         """`--runtime`, else the label, else the endpoint's default."""

@@ -60,6 +60,7 @@ class Links:
         self._backends = backends
         self._staged = staged
         self.report = agent_events.report
+        self._hold = agent_events.hold
         self.check_gateway = check_gateway
         self._background = background
         self._settings = settings
@@ -99,6 +100,8 @@ class Links:
             _log.info("container %s (%s): an agent is told to shut down", container_id[:12], container.state.status)
             return {"action": action}
         self.greeted.add(container_id)
+        if message.get("held") is False:
+            self._hold(container)
         return await self._start(container) if action == "start" else {"action": action}
 
     async def _start(self, container: Container) -> dict[str, Any]:
@@ -123,5 +126,11 @@ class Links:
         )
         if silent or after is None:
             self.greeted.discard(container_id)
-        if silent and after is not None and after.state.status in {"running", "paused", "starting"} and self._suspicion:
-            self._background.spawn(self._suspicion.look_after(after), f"look after {container_id[:12]}")
+        if not silent or after is None:
+            return
+        if after.state.status in {"running", "paused", "starting"}:
+            if self._suspicion is not None:
+                self._background.spawn(self._suspicion.look_after(after), f"look after {container_id[:12]}")
+        elif after.state.status in {"created", "exited"}:
+            resting = self._backends[after.backend].rest(after)
+            self._background.spawn(resting, f"rest what {container_id[:12]} ran in")

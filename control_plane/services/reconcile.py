@@ -13,6 +13,7 @@ from control_plane.backends.base import Backend
 from control_plane.errors import DockerError
 from control_plane.model import Container
 from control_plane.services.agentless import AgentlessRuns
+from control_plane.services.background import Background
 from control_plane.services.execs import Execs
 from control_plane.services.links import Links
 from control_plane.services.outcomes import Outcomes, clock
@@ -46,6 +47,7 @@ class Reconciler:
         execs: Execs,
         agentless: AgentlessRuns,
         backends: Mapping[str, Backend],
+        background: Background,
         settings: RunSettings,
     ) -> None:
         self._outcomes = outcomes
@@ -58,6 +60,7 @@ class Reconciler:
         self._execs = execs
         self._agentless = agentless
         self._backends = backends
+        self._background = background
         self._settings = settings
         self._since = clock()
         # The only instance was away: whatever ended meanwhile is found at once, not when the agents are given up.
@@ -177,6 +180,19 @@ class Reconciler:
         if container.id in self._links.greeted or now - self._since < self._settings.redial_grace:
             return container
         return await self._outcomes.apply(container.tenant, container.id, LinkGone(container.agent.boot)) or container
+
+    def hear(self, tenant: str, container_id: str) -> None:
+        """A backend has learnt that an execution ended or was refused: looked at in the background."""
+        self._background.spawn(self._hear(tenant, container_id), f"look at {container_id[:12]}")
+
+    async def _hear(self, tenant: str, container_id: str) -> None:
+        container = await self._containers.get(tenant, container_id)
+        if container is None or container.state.status not in {"starting", "running", "paused"}:
+            return
+        if container.state.status == "starting":
+            await self._agentless.refused(container)
+        elif container.agent is None or not container.agent.connected:
+            await self.look_after(container)
 
     async def look_after(self, container: Container) -> None:
         """Looks until the cloud knows the end or the agent is back; what takes longer is left to the passes."""

@@ -152,8 +152,7 @@ class Removal:
             await self._shut_down(container, kill=True)
         for archive in container.staged:
             await self._blobs.delete(archive.blob)
-        if container.state.run:
-            await self._backends[container.backend].remove(container)
+        await self._backends[container.backend].remove(container)
 
     async def prune(self, tenant: str, include: PruneFilter) -> dict[str, Any]:
         """`docker container prune`: `{"ContainersDeleted": […], "SpaceReclaimed": n}`."""

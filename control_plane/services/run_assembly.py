@@ -20,6 +20,7 @@ from control_plane.services.logs import Logs
 from control_plane.services.lost_agents import LostAgents
 from control_plane.services.outcomes import Outcomes
 from control_plane.services.ports import Agents, Blobs
+from control_plane.services.preparation import Preparation
 from control_plane.services.reconcile import Reconciler
 from control_plane.services.records import Records
 from control_plane.services.removal import AnonymousVolumes, Removal
@@ -63,6 +64,7 @@ class RunServices:
     logs: Logs
     links: Links
     reconciler: Reconciler
+    preparation: Preparation
     background: Background
 
 
@@ -95,14 +97,16 @@ def assemble(ports: RunPorts, settings: RunSettings) -> RunServices:
     lost = LostAgents(execs, ports.agents, background)
     outcomes.follow(restarting=restarts.schedule, removing=removal.remove_itself, lost=lost.follow)
     staging = Staging(records, images, ports.image_files, ports.blobs, ports.agents, settings)
-    agent_events = AgentEvents(outcomes, execs)
+    agent_events = AgentEvents(outcomes, execs, ports.backends, background)
     links = Links(outcomes, ports.backends, staging, agent_events, ports.check_gateway, background, settings)
     agentless = AgentlessRuns(outcomes, starts, stops, ports.backends, ports.agents, background, settings)
     starts.follow(agentless.accepted)
     reconciler = Reconciler(
-        outcomes, starts, stops, removal, restarts, links, execs, agentless, ports.backends, settings
+        outcomes, starts, stops, removal, restarts, links, execs, agentless, ports.backends, background, settings
     )
     links.suspect_with(reconciler)
+    for backend in ports.backends.values():
+        backend.follow(reconciler.hear)
     return RunServices(
         runs=Runs(containers, starts, stops, outcomes, ports.agents),
         removal=removal,
@@ -112,5 +116,6 @@ def assemble(ports: RunPorts, settings: RunSettings) -> RunServices:
         logs=Logs(containers, records, ports.agents, ports.backends, settings),
         links=links,
         reconciler=reconciler,
+        preparation=Preparation(records, ports.backends, ports.agent_token, background),
         background=background,
     )

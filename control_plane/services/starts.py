@@ -92,10 +92,24 @@ class Starts:
         if claimed is None:
             raise NotFound(f"No such container: {container.id}")
         if claimed.lease is not None and claimed.lease.owner == event.lease.owner:
-            await self._launch_or_fail(claimed)
+            await self._launch_keeping_lease(claimed)
         elif claimed.state.status != "starting":
             return claimed
         return await self._await_report(claimed)
+
+    async def _launch_keeping_lease(self, claimed: Container) -> None:
+        """A platform may take minutes before it accepts a start: nobody else is to think that ours is abandoned."""
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(self._settings.lease / 3)
+                await self._renew(claimed)
+
+        renewing = asyncio.create_task(renew())
+        try:
+            await self._launch_or_fail(claimed)
+        finally:
+            renewing.cancel()
 
     async def resume(self, container: Container) -> None:
         """Takes over a start whose instance is gone: asks again for what may have been asked for already."""

@@ -70,8 +70,23 @@ class Cloud:
         self.outcomes: dict[str, RunOutcome] = {}
         self.cancelled: list[str] = []
         self.removed: list[str] = []
+        self.prepared: list[str] = []
+        self.held: list[str] = []
+        self.rested: list[str] = []
         self.known: dict[tuple[str, int, bool], Execution] = {}
         self.swept: list[set[str]] = []
+
+    def follow(self, ended: Callable[[str, str], None]) -> None:
+        self.tell = ended
+
+    async def prepare(self, container: Container, image: Image, agent_token: str) -> None:
+        self.prepared.append(container.id)
+
+    async def hold(self, container: Container) -> None:
+        self.held.append(container.id)
+
+    async def rest(self, container: Container) -> None:
+        self.rested.append(container.id)
 
     def check(self, container: Container) -> list[str]:
         return []

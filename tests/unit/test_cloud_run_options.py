@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from control_plane.backends.cloud_run import capabilities, docs
+from control_plane.backends.cloud_run import capabilities
 from control_plane.backends.cloud_run.host_config import HOST_CONFIG
 from control_plane.backends.cloud_run.settings import load_settings
 from control_plane.errors import NotServed
@@ -125,7 +125,3 @@ def test_capabilities_carry_a_reason_for_each_refused_option() -> None:
     assert refused["HostConfig.Privileged"]
     assert all(refused.values())
 
-
-def test_the_document_says_what_the_code_does() -> None:
-    text = docs.DOCUMENT.read_text()
-    assert docs.render(text) == text
