@@ -52,7 +52,7 @@ up: setup
 
 # The exact versions that setup installs; to be run after a change of pyproject.toml.
 lock: setup
-	$(VENV)/bin/uv pip compile --quiet --no-annotate --no-header --no-emit-index-url --python-version 3.11 --extra gcp --extra local --group dev --output-file requirements.lock pyproject.toml
+	$(VENV)/bin/uv pip compile --quiet --no-annotate --no-header --no-emit-index-url --python-version 3.11 --extra gcp --extra azure --extra local --group dev --output-file requirements.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) agent_gateway/agent/dist

@@ -200,7 +200,7 @@ _MAYBE_DICT: tuple[type, ...] = (dict, type(None))
 _MAYBE_STR: tuple[type, ...] = (str, type(None))
 _MAYBE_INT: tuple[type, ...] = (int, type(None))
 
-EVENTS = frozenset({"started", "failed", "exited", "exec_started", "exec_exited", "health"})
+EVENTS = frozenset({"started", "failed", "exited", "exec_started", "exec_exited", "health", "released"})
 """Link messages that carry `seq` and go to the control plane."""
 
 # Per message: the fields that must be there, and those that may.
@@ -218,11 +218,13 @@ _FROM_AGENT: dict[str, tuple[_FIELDS, _FIELDS]] = {
             "pid": _MAYBE_INT,
             "started_at": _MAYBE_STR,
             "execs": (list, type(None)),
+            "held": _BOOL,
         },
     ),
     "started": ({"seq": _INT, "run": _INT, "pid": _INT, "at": _STR}, {}),
     "failed": ({"seq": _INT, "run": _INT, "code": _INT, "message": _STR, "at": _STR}, {}),
-    "exited": ({"seq": _INT, "run": _INT, "code": _INT, "at": _STR}, {"oom": _BOOL}),
+    "exited": ({"seq": _INT, "run": _INT, "code": _INT, "at": _STR}, {"oom": _BOOL, "error": _MAYBE_STR}),
+    "released": ({"seq": _INT, "run": _INT, "at": _STR}, {}),
     "exec_started": ({"seq": _INT, "exec": _STR, "pid": _INT, "at": _STR}, {}),
     "exec_exited": ({"seq": _INT, "exec": _STR, "code": _INT, "at": _STR}, {}),
     "health": ({"seq": _INT, "run": _INT, "status": _STR}, {"failing_streak": _INT, "log": _MAYBE_DICT}),

@@ -43,3 +43,7 @@ class Settings(BaseSettings):
         -1, description="seconds an exited container's file system is kept by its agent; -1: until it is removed"
     )
     reconcile_interval: float = Field(10, description="seconds between two passes of the reconciler")
+    sweep_interval: float = Field(900, description="seconds between two sweeps for cloud resources of nobody")
+    local_idle: float = Field(
+        900, description="seconds the local cloud keeps an instance of a function that no request uses"
+    )

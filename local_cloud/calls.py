@@ -7,45 +7,41 @@ A method is named `Service.Method`: `Jobs.CreateJob`, `LoggingServiceV2.ListLogE
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from local_cloud.errors import CODES, ServiceError
+from local_cloud.errors import ServiceError
+from local_cloud.faults import Fault, drawn
 
 T = TypeVar("T")
-_KEYS = {"delay", "status", "probability", "lost_response"}
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """What happens to calls of a method: a delay (seconds), then a refusal, or the loss of the answer."""
+class OperationFault:
+    """What goes wrong with the operation that the present call begins."""
 
     delay: float = 0.0
-    status: str = ""
-    """A google.rpc.Code name, or empty for none."""
-    probability: float = 1.0
-    lost_response: bool = False
-    """The call takes effect at once, but after the delay its caller gets `status` (UNAVAILABLE when empty)."""
+    """Seconds more that it takes."""
+    error: str = ""
+    """The google.rpc.Code name it ends with, its work not done; empty for none."""
 
-    @classmethod
-    def parse(cls, value: Any) -> Fault:
-        """Reads one entry of `PUT /_local/faults`; raises ServiceError INVALID_ARGUMENT."""
-        if not isinstance(value, dict) or set(value) - _KEYS:
-            raise ServiceError("INVALID_ARGUMENT", f"a fault is an object with {', '.join(sorted(_KEYS))}")
-        status = str(value.get("status") or "")
-        if status and status not in CODES:
-            raise ServiceError("INVALID_ARGUMENT", f"unknown status {status!r}: name a google.rpc.Code")
-        try:
-            delay, probability = float(value.get("delay", 0)), float(value.get("probability", 1))
-        except (TypeError, ValueError):
-            raise ServiceError("INVALID_ARGUMENT", "delay and probability are numbers") from None
-        if not 0 <= delay <= 3600 or not 0 <= probability <= 1:
-            raise ServiceError("INVALID_ARGUMENT", "delay is 0 to 3600 seconds, probability 0 to 1")
-        return cls(delay, status, probability, bool(value.get("lost_response", False)))
+    @property
+    def refusal(self) -> ServiceError | None:
+        """The error it ends with, or None."""
+        return (
+            ServiceError(self.error, "The operation fails because the local cloud was told to.") if self.error else None
+        )
+
+
+_operation: ContextVar[OperationFault | None] = ContextVar("operation", default=None)
+
+
+def operation_fault() -> OperationFault | None:
+    """What the call being served (it has passed `Calls.before`) does to the operation it begins; mostly None."""
+    return _operation.get()
 
 
 class Calls:
@@ -53,7 +49,7 @@ class Calls:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._faults: dict[str, Fault] = {}
+        self._faults: dict[str, tuple[Fault, ...]] = {}
 
     def counts(self) -> dict[str, int]:
         """Calls per method since the last reset."""
@@ -63,25 +59,40 @@ class Calls:
         """Starts counting afresh."""
         self._counts.clear()
 
-    def set_faults(self, faults: Mapping[str, Fault]) -> None:
-        """Replaces all faults: method glob → fault; the first glob that matches counts."""
-        self._faults = dict(faults)
+    def set_faults(self, faults: Mapping[str, Fault | Iterable[Fault]]) -> None:
+        """Replaces all faults: method glob → fault, or several that are drawn on their own. The first glob that
+        matches a method counts."""
+        self._faults = {glob: (fault,) if isinstance(fault, Fault) else tuple(fault) for glob, fault in faults.items()}
+
+    @staticmethod
+    def operation_fault() -> OperationFault | None:
+        """See `operation_fault` of this module."""
+        return _operation.get()
 
     async def before(self, method: str) -> Fault | None:
-        """Counts a call, waits its delay, raises its refusal; returns a fault whose answer is to be lost."""
+        """Counts a call, waits its delays, raises its refusal; returns a fault whose answer is to be lost.
+
+        From here to the end of the task (and in those it starts) `operation_fault` tells what was drawn.
+        """
         self._counts[method] += 1
+        if _operation.get() is not None:
+            _operation.set(None)
         if not self._faults:
             return None
-        fault = next((fault for glob, fault in self._faults.items() if fnmatchcase(method, glob)), None)
-        if fault is None or random.random() >= fault.probability:
+        hit = drawn(self._faults, method)
+        if not hit:
             return None
-        if fault.lost_response:
-            return fault
-        if fault.delay:
-            await asyncio.sleep(fault.delay)
-        if fault.status:
-            raise ServiceError(fault.status, f"{method} fails because the local cloud was told to.")
-        return None
+        delay = sum(fault.delay for fault in hit if not fault.lost_response)
+        if delay:
+            await asyncio.sleep(delay)
+        for fault in hit:
+            if fault.status and not fault.lost_response:
+                raise ServiceError(fault.status, f"{method} fails because the local cloud was told to.")
+        slower = sum(fault.operation_delay for fault in hit)
+        error = next((fault.operation_error for fault in hit if fault.operation_error), "")
+        if slower or error:
+            _operation.set(OperationFault(slower, error))
+        return next((fault for fault in hit if fault.lost_response), None)
 
     @staticmethod
     async def after(method: str, fault: Fault | None) -> None:

@@ -1,4 +1,4 @@
-"""What can be set about the local Google cloud."""
+"""What can be set about the local cloud."""
 
 from __future__ import annotations
 
@@ -37,3 +37,21 @@ class Options:
     """`bridge` or `host`: the network of the containers."""
     log_retention_days: float = 30.0
     """Log entries and files older than this are dropped at start (Cloud Logging's `_Default` bucket keeps 30 days)."""
+    idle_instance_seconds: float = 900.0
+    """How long an instance of a service stays without a request (Cloud Run keeps idle instances up to 15 minutes)."""
+    startup_probe_seconds: float = 240.0
+    """How long a container may take until it listens (Cloud Run's default startup probe: 240 s)."""
+    azure_front_end_seconds: float = 230.0
+    """When App Service's front end gives up a request."""
+    azure_resource_groups: tuple[str, ...] = ("local",)
+    """The resource groups of the subscription. A site's name is taken in all of them once one has it."""
+    azure_operation_delay: float = 0.0
+    """How long creating or changing a plan or a site takes: 200 at once when 0, else 202 and a status to poll."""
+    azure_restart_backoff: tuple[float, float] = (1.0, 60.0)
+    """Seconds before a site's container is started again: after its first end, and at most."""
+    azure_ingestion_delay: float = 0.0
+    """How long a row stays invisible to Log Analytics queries (some minutes on the real service)."""
+    azure_log_retention_days: float = 30.0
+    """Rows older than this are dropped at start (a workspace keeps 30 days unless told otherwise)."""
+    build_delay: float = 0.0
+    """How long Cloud Build takes for a function's source."""

@@ -16,10 +16,15 @@ _TEXT = "The local cloud serves programs of this machine, by the name localhost 
 
 
 class OwnClients:
-    """An ASGI app around another. `names`: further host names it is known by."""
+    """An ASGI app around another.
 
-    def __init__(self, app: ASGIApp, names: Iterable[str] = ()) -> None:
+    `names`: further host names it is known by. `suffixes`: ends of names (`.a.run.app`) that nobody but their owner can
+    make resolve to this machine.
+    """
+
+    def __init__(self, app: ASGIApp, names: Iterable[str] = (), suffixes: Iterable[str] = ()) -> None:
         self._app = app
+        self._suffixes = tuple(suffixes)
         self._names = frozenset({"localhost", *(name.partition(":")[0].lower() for name in names)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,7 +41,7 @@ class OwnClients:
         if host.startswith("["):
             return True
         name = host.partition(":")[0]
-        if not name or name in self._names:
+        if not name or name in self._names or name.endswith(self._suffixes):
             return True
         try:
             ipaddress.ip_address(name)

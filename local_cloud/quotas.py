@@ -21,10 +21,20 @@ class Quotas:
     log_reads_per_minute: int | None = None
     log_tail_sessions: int | None = None
     log_writes_per_minute: int | None = None
+    arm_reads: int | None = None
+    """Resource Manager's buckets of a subscription: how many calls at once, and how many more a second."""
+    arm_reads_per_second: float = 25.0
+    arm_writes: int | None = None
+    arm_deletes: int | None = None
+    arm_writes_per_second: float = 10.0
+
+    services: int | None = None
+    """Cloud Run services of a region; functions are services, too."""
+    function_writes_per_minute: int | None = None
 
     @classmethod
     def documented(cls) -> Quotas:
-        """The defaults of a real project (Cloud Run and Cloud Logging quota pages)."""
+        """The defaults of a real project (the quota pages of Cloud Run, Cloud Functions and Cloud Logging)."""
         return cls(
             jobs=1000,
             running_executions=1000,
@@ -32,6 +42,11 @@ class Quotas:
             log_reads_per_minute=60,
             log_tail_sessions=10,
             log_writes_per_minute=120_000,
+            services=1000,
+            function_writes_per_minute=60,
+            arm_reads=250,
+            arm_writes=200,
+            arm_deletes=200,
         )
 
 

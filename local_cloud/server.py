@@ -1,4 +1,4 @@
-"""The local cloud: stand-ins for Google's APIs that answer the official SDKs and run the images for real.
+"""The local cloud: stand-ins for Google's and Azure's APIs that answer the official SDKs and run images for real.
 
 `python -m local_cloud.server --data DIR` runs it alone. Importing this module loads no SDK; `LocalCloud.start` does.
 """
@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import fcntl
+import resource
 import signal
-import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,11 +20,14 @@ from local_cloud.options import Options
 
 if TYPE_CHECKING:
     import grpc.aio
-    import uvicorn
 
+    from local_cloud.azure.cloud import AzureCloud
     from local_cloud.gcp.cloud import GoogleCloud
     from local_cloud.gcp.run.attempts import ContainerRuntime
+    from local_cloud.http_server import HttpServer
     from local_cloud.images import Unpacker
+    from local_cloud.instances import Instances
+    from local_cloud.state import State
 
 _STOP_GRACE = 0.5
 _MAX_MESSAGE = 64 << 20
@@ -61,9 +62,12 @@ class LocalCloud:
         self._given = (runtime, layers)
         self._runtime: Any = runtime
         self._lock: IO[str] | None = None
-        self._cloud: GoogleCloud | None = None
+        self._google: GoogleCloud | None = None
+        self._azure: AzureCloud | None = None
+        self._azure_state: State | None = None
+        self._instances: Instances | None = None
         self._grpc: grpc.aio.Server | None = None
-        self._http: Any = None
+        self._http: HttpServer | None = None
         self._serving: asyncio.Task[None] | None = None
 
     @property
@@ -73,8 +77,16 @@ class LocalCloud:
 
     @property
     def http_url(self) -> str:
-        """Where the registry (`/v2/`), the storage API and `/_local/` are: `http://127.0.0.1:P`."""
+        """Where the registry (`/v2/`), the storage API, Azure's APIs and `/_local/` are: `http://127.0.0.1:P`."""
         return f"http://127.0.0.1:{self._ports['http']}"
+
+    @property
+    def azure_identity(self) -> tuple[str, str]:
+        """What programs with the managed identity have in `IDENTITY_ENDPOINT` and `IDENTITY_HEADER`."""
+        from local_cloud.azure.cloud import IDENTITY_PATH
+
+        assert self._azure is not None, "not started"
+        return f"{self.http_url}{IDENTITY_PATH}", self._azure.identity_header
 
     @property
     def runtime(self) -> Any:
@@ -95,7 +107,7 @@ class LocalCloud:
             raise
 
     async def stop(self) -> None:
-        """Stops serving. Executions go on; the next start finds them."""
+        """Stops serving, cutting the requests that are held. Containers go on; the next start finds them."""
         if self._http is not None:
             self._http.should_exit = True
         if self._grpc is not None:
@@ -103,54 +115,95 @@ class LocalCloud:
             self._grpc = None
         if self._serving is not None:
             await asyncio.gather(self._serving, return_exceptions=True)
-            self._serving = None
-        if self._cloud is not None:
-            await self._cloud.detach()
+            self._serving = self._http = None
+        for part in (self._azure, self._google, self._instances):
+            if part is not None:
+                await part.detach()
         if self._given[0] is None and self._runtime is not None:
             await self._runtime.close()
-        if self._cloud is not None:
-            self._cloud.close()
-            self._cloud = None
+        for state in (self._azure_state, self._google):
+            if state is not None:
+                state.close()
+        self._azure = self._google = self._instances = self._azure_state = None
         self._release_lock()
 
     async def _serve(self) -> None:
-        import grpc.aio
-        import uvicorn
-
-        from local_cloud.gcp.cloud import GoogleCloud
-
         remembered = self._data_dir / "ports.json"
         known = ports.load(remembered)
         wanted = {name: port or known.get(name, 0) for name, port in self._wanted.items()}
         listener = ports.listen("registry and storage", wanted["http"], remembered)
         self._ports = {"http": listener.getsockname()[1]}
-        layers = await self._start_runtime()
-        self._cloud = GoogleCloud(
-            self._data_dir, self.project, self.options, self._runtime, layers, self._ports["http"], self.calls
-        )
-        self._grpc = grpc.aio.server(
-            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _MAX_MESSAGE)]
-        )
-        self._grpc.add_generic_rpc_handlers(self._cloud.grpc_services())
         try:
-            self._ports["grpc"] = self._grpc.add_insecure_port(f"127.0.0.1:{wanted['grpc']}")
-        except RuntimeError:
+            google, azure = await self._compose()
+            self._grpc = self._listen_for_grpc(google, wanted["grpc"], remembered)
+            ports.save(remembered, self._ports)
+            await google.resume()
+            await azure.resume()
+            await self._grpc.start()
+        except BaseException:
             listener.close()
-            raise ports.PortTakenError(ports.taken("gRPC API", wanted["grpc"], remembered)) from None
-        ports.save(remembered, self._ports)
-        await self._cloud.resume()
-        await self._grpc.start()
-        config = uvicorn.Config(
-            self._cloud.http_app(),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=1,
-            ws="none",
-        )
-        self._http = _http_server(config)
+            raise
+        self._http = self._http_server(google, azure)
         self._serving = asyncio.get_running_loop().create_task(self._http.serve(sockets=[listener]))
         await self._http.listening.wait()
+
+    async def _compose(self) -> tuple[GoogleCloud, AzureCloud]:
+        """Both clouds over one runtime."""
+        from local_cloud.azure.cloud import AzureCloud
+        from local_cloud.gcp.cloud import GoogleCloud
+        from local_cloud.instances import Instances
+        from local_cloud.state import State
+
+        layers = await self._start_runtime()
+        self._instances = Instances(self._runtime, self.options.network)
+        self._google = GoogleCloud(
+            self._data_dir,
+            self.project,
+            self.options,
+            self._runtime,
+            layers,
+            self._ports["http"],
+            self.calls,
+            self._instances,
+            self.region,
+        )
+        self._azure_state = State(self._data_dir / "azure.sqlite")
+        self._azure = AzureCloud(
+            self._data_dir, self._azure_state, self.calls, self._google.images, self._instances, self.options
+        )
+        return self._google, self._azure
+
+    def _listen_for_grpc(self, google: GoogleCloud, port: int, remembered: Path) -> grpc.aio.Server:
+        import grpc.aio
+
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _MAX_MESSAGE)])
+        server.add_generic_rpc_handlers(google.grpc_services())
+        try:
+            self._ports["grpc"] = server.add_insecure_port(f"127.0.0.1:{port}")
+        except RuntimeError:
+            raise ports.PortTakenError(ports.taken("gRPC API", port, remembered)) from None
+        return server
+
+    def _http_server(self, google: GoogleCloud, azure: AzureCloud) -> HttpServer:
+        from starlette.applications import Starlette
+
+        from local_cloud import admin
+        from local_cloud.front_end import FrontEnd
+        from local_cloud.http_server import HttpServer
+        from local_cloud.own_clients import OwnClients
+
+        routes = [*google.http_routes(), *azure.http_routes(), *admin.routes(self.calls, self.resources)]
+        hosts = {**google.hosts(), **azure.hosts()}
+        front_end = FrontEnd(Starlette(routes=routes), hosts)
+        return HttpServer(OwnClients(front_end, self.options.registry_hosts, hosts), front_end.holds)
+
+    def resources(self) -> dict[str, int]:
+        """How many resources of each kind there are in both clouds."""
+        found: dict[str, int] = {}
+        for cloud in (self._google, self._azure):
+            if cloud is not None:
+                found.update(cloud.resources())
+        return {**found, "instances": self._instances.running if self._instances is not None else 0}
 
     async def _start_runtime(self) -> Unpacker:
         runtime, layers = self._given
@@ -179,27 +232,9 @@ class LocalCloud:
 
 
 def _import_faces() -> None:
-    import local_cloud.gcp.cloud  # noqa: F401
-
-
-def _http_server(config: uvicorn.Config) -> Any:
-    """A uvicorn server that leaves signals to its host process and tells when it listens."""
-    import uvicorn
-
-    class Embedded(uvicorn.Server):
-        def __init__(self, config: uvicorn.Config) -> None:
-            super().__init__(config)
-            self.listening = asyncio.Event()
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            self.listening.set()
-
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
-
-    return Embedded(config)
+    import local_cloud.azure.cloud
+    import local_cloud.gcp.cloud
+    import local_cloud.http_server  # noqa: F401
 
 
 async def _run(arguments: argparse.Namespace) -> None:
@@ -218,7 +253,11 @@ async def _run(arguments: argparse.Namespace) -> None:
 
 def main() -> int:
     """Runs a local cloud until SIGINT or SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m local_cloud.server", description="Stand-ins for Google's APIs.")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a held request has two connections
+    parser = argparse.ArgumentParser(
+        prog="python -m local_cloud.server", description="Stand-ins for Google's and Azure's APIs."
+    )
     parser.add_argument("--data", type=Path, required=True, help="the state directory")
     parser.add_argument("--project", default="local")
     parser.add_argument("--grpc-port", type=int, default=0)

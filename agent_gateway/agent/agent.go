@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"sockerless/agent/internal/archive"
+	"sockerless/agent/internal/face"
 	"sockerless/agent/internal/process"
 	"sockerless/agent/internal/spool"
 	"sockerless/agent/internal/stream"
@@ -18,8 +21,11 @@ import (
 
 // Agent is the whole of it: one container.
 type Agent struct {
-	id, boot       string
-	gateway        *websocket.Gateway
+	boot           string
+	id             string // known before anything is dialled
+	callback       string // guarded by mu, as the token
+	token          string
+	gateway        atomic.Pointer[websocket.Gateway]
 	connectTimeout time.Duration
 	began          time.Time
 
@@ -28,7 +34,12 @@ type Agent struct {
 	spool     *spool.Spool
 	platform  [3]*spool.Platform // by stream number
 	container archive.Container
-	ctx       context.Context
+	ctx       context.Context // ends when nothing is dialled any more
+	cancel    context.CancelFunc
+	key       invocationKey
+	holds     *holds // nil without an HTTP face
+	listener  net.Listener
+	dialOnce  sync.Once
 
 	mu       sync.Mutex
 	spec     *LaunchSpec // of the last run
@@ -42,23 +53,27 @@ type Agent struct {
 	linger   *time.Timer
 	ending   bool // the platform, or `shutdown`, ends this container: no lingering
 
-	quit     chan struct{}
-	quitOnce sync.Once
-	fallback int // exit code without a run
+	quit       chan struct{}
+	quitOnce   sync.Once
+	cancelled  chan struct{} // closed when the platform ends the container
+	cancelOnce sync.Once
+	fallback   int // exit code without a run
 
 	linkMu   sync.Mutex
 	linkUp   *sync.Cond
 	link     *websocket.Conn
+	spare    *websocket.Conn
 	linkDown time.Time
 	welcomed bool
 }
 
-func newAgent(id string, gateway *websocket.Gateway, timeout time.Duration) *Agent {
+func newAgent(timeout time.Duration) *Agent {
 	var boot [8]byte
 	rand.Read(boot[:])
-	a := &Agent{id: id, boot: hex.EncodeToString(boot[:]), gateway: gateway, connectTimeout: timeout, began: time.Now(), linkDown: time.Now(),
-		spool: spool.New("/.sockerless"), container: archive.Container{ID: id}, ctx: context.Background(),
-		streams: map[string]*stream.Stream{}, opened: map[string]chan struct{}{}, execs: map[string]*execSession{}, quit: make(chan struct{})}
+	a := &Agent{boot: hex.EncodeToString(boot[:]), connectTimeout: timeout, began: time.Now(), linkDown: time.Now(), spool: spool.New("/.sockerless"),
+		streams: map[string]*stream.Stream{}, opened: map[string]chan struct{}{}, execs: map[string]*execSession{}, quit: make(chan struct{}),
+		cancelled: make(chan struct{})}
+	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.platform[1], a.platform[2] = spool.NewPlatform(os.Stdout), spool.NewPlatform(os.Stderr)
 	a.events = newEvents()
 	a.linkUp = sync.NewCond(&a.linkMu)
@@ -68,10 +83,39 @@ func newAgent(id string, gateway *websocket.Gateway, timeout time.Duration) *Age
 func (a *Agent) main() {
 	a.reaper = process.NewReaper()
 	go a.forwardSignals()
-	go a.keepLink()
-	go a.keepSpare()
+	if a.holds != nil {
+		go (&face.Server{Handle: a.answerHTTP}).Serve(a.listener)
+	}
+	if a.gateway.Load() != nil {
+		a.dial()
+	}
 	<-a.quit
 	os.Exit(a.finish())
+}
+
+// become makes the agent that of a container; later it may be given another address or token.
+func (a *Agent) become(id, callback, token string) error {
+	gateway, err := websocket.ParseGateway(callback, token)
+	if err != nil {
+		return err
+	}
+	a.callback, a.token = callback, token
+	if a.gateway.Swap(gateway) == nil {
+		a.id, a.container = id, archive.Container{ID: id}
+		a.mark()
+	}
+	return nil
+}
+
+// dial begins to keep the link, once.
+func (a *Agent) dial() {
+	a.dialOnce.Do(func() {
+		a.linkMu.Lock()
+		a.linkDown = time.Now()
+		a.linkMu.Unlock()
+		go a.keepLink()
+		go a.keepSpare()
+	})
 }
 
 // stop ends the agent once the run's output, exit and streams are delivered.
@@ -79,20 +123,27 @@ func (a *Agent) stop() { a.quitOnce.Do(func() { close(a.quit) }) }
 
 // Bounds of the agent's own end: what is not delivered by then is lost with it.
 const (
-	finishStreams  = 10 * time.Second
-	finishEvents   = 10 * time.Second
-	finishDrifting = 60 * time.Second // with the link down
-	finishPlatform = 5 * time.Second
+	finishStreams   = 10 * time.Second
+	finishEvents    = 10 * time.Second
+	finishDrifting  = 60 * time.Second // with the link down
+	finishPlatform  = 5 * time.Second
+	finishCancelled = 3 * time.Second // when the platform ends the container, invocations are to be answered first
 )
 
 // finish delivers what is left and returns the exit code: the run's.
 func (a *Agent) finish() int {
 	a.events.wait(a.events.last(), func() time.Duration {
-		if a.linked() {
+		switch {
+		case a.holds != nil && a.isCancelled():
+			return finishCancelled
+		case a.linked():
 			return finishEvents
 		}
 		return finishDrifting
 	})
+	if a.isCancelled() {
+		a.answerHeld()
+	}
 	a.mu.Lock()
 	for _, t := range a.pending {
 		t.s.End()
@@ -106,7 +157,37 @@ func (a *Agent) finish() int {
 		a.link.Close(websocket.CloseNormal)
 	}
 	a.linkMu.Unlock()
+	a.answerHeld()
+	if a.holds != nil && a.holds.mode == modeApp {
+		a.rest()
+		<-a.cancelled
+	}
 	return a.exitCode()
+}
+
+func (a *Agent) answerHeld() {
+	if a.holds != nil {
+		a.holds.end()
+	}
+}
+
+// rest gives up every connection but the listener: the platform would restart an agent that exits.
+func (a *Agent) rest() {
+	a.cancel()
+	a.linkMu.Lock()
+	defer a.linkMu.Unlock()
+	if a.spare != nil {
+		a.spare.Drop()
+	}
+}
+
+func (a *Agent) isCancelled() bool {
+	select {
+	case <-a.cancelled:
+		return true
+	default:
+		return false
+	}
 }
 
 func (a *Agent) exitCode() int {

@@ -36,25 +36,38 @@ type fromRelay struct {
 func (a *Agent) keepLink() {
 	var wait backoff.Backoff
 	complained := false
-	for {
-		conn, err := a.gateway.Dial(a.ctx, "/agent/link")
+	for a.ctx.Err() == nil {
+		conn, err := a.gateway.Load().Dial(a.ctx, "/agent/link")
 		if err == nil {
 			if a.talk(conn) {
 				wait, complained = backoff.Backoff{}, false
 			}
-		} else if !complained {
+		} else if !complained && a.ctx.Err() == nil {
 			complained = true
 			diagnose("no link to the gateway: " + err.Error())
 		}
 		if a.drifted() {
 			if !a.welcomed {
-				diagnose("no welcome from the gateway in time: giving up")
-				os.Exit(process.CodeRefused)
+				a.giveUp()
 			}
 			a.stop()
 		}
 		wait.Sleep(a.ctx)
 	}
+}
+
+// giveUp ends an agent that was never welcome.
+func (a *Agent) giveUp() {
+	if a.quitting() {
+		return
+	}
+	diagnose("no welcome from the gateway in time: giving up")
+	if a.holds == nil {
+		os.Exit(process.CodeRefused)
+	}
+	a.mu.Lock()
+	a.fallback = process.CodeRefused
+	a.mu.Unlock()
 }
 
 // drifted: no link for the time allowed, and no process that would need one.
@@ -189,6 +202,9 @@ func (a *Agent) hello() message {
 	defer a.mu.Unlock()
 	m := message{"type": "hello", "container": a.id, "version": version, "os": runtime.GOOS, "arch": runtime.GOARCH, "boot": a.boot,
 		"run": 0, "running": false, "exit": nil, "pid": 0, "started_at": rfc3339(a.began), "execs": []string{}}
+	if a.holds != nil && a.holds.mode == modeFunction {
+		m["held"] = a.holds.any()
+	}
 	execs := []string{}
 	for id, e := range a.execs {
 		if e.pid != 0 {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"sockerless/agent/internal/process"
-	"sockerless/agent/internal/websocket"
 )
 
 // version is set by the build.
@@ -38,13 +37,12 @@ func main() {
 }
 
 func fromEnvironment() (*Agent, error) {
-	callback, container, token := os.Getenv("SOCKERLESS_CALLBACK_URL"), os.Getenv("SOCKERLESS_CONTAINER_ID"), os.Getenv("SOCKERLESS_AGENT_TOKEN")
-	if callback == "" || container == "" || token == "" {
-		return nil, fmt.Errorf("SOCKERLESS_CALLBACK_URL, SOCKERLESS_CONTAINER_ID and SOCKERLESS_AGENT_TOKEN must be set")
+	mode, key := os.Getenv("SOCKERLESS_AGENT_MODE"), os.Getenv("SOCKERLESS_INVOKE_KEY")
+	if mode != "" && mode != modeFunction && mode != modeApp {
+		return nil, fmt.Errorf("SOCKERLESS_AGENT_MODE must be empty, %s or %s, not %q", modeFunction, modeApp, mode)
 	}
-	gateway, err := websocket.ParseGateway(callback, token)
-	if err != nil {
-		return nil, err
+	if mode != "" && key == "" {
+		return nil, fmt.Errorf("SOCKERLESS_INVOKE_KEY must be set in mode %s", mode)
 	}
 	timeout := defaultConnectTimeout
 	if text := os.Getenv("SOCKERLESS_CONNECT_TIMEOUT"); text != "" {
@@ -54,12 +52,37 @@ func fromEnvironment() (*Agent, error) {
 		}
 		timeout = time.Duration(seconds * float64(time.Second))
 	}
+	a := newAgent(timeout)
+	if err := a.identifyFromEnvironment(mode); err != nil {
+		return nil, err
+	}
+	if mode != "" {
+		if err := a.listen(mode, key); err != nil {
+			return nil, err
+		}
+	}
 	for _, entry := range os.Environ() {
 		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "SOCKERLESS_") {
 			os.Unsetenv(name)
 		}
 	}
-	return newAgent(container, gateway, timeout), nil
+	return a, nil
+}
+
+// identifyFromEnvironment makes the agent that of its container. In mode function the first invocation may bring what is missing.
+func (a *Agent) identifyFromEnvironment(mode string) error {
+	callback, container, token := os.Getenv("SOCKERLESS_CALLBACK_URL"), os.Getenv("SOCKERLESS_CONTAINER_ID"), os.Getenv("SOCKERLESS_AGENT_TOKEN")
+	if callback == "" {
+		callback = os.Getenv("SOCKERLESS_AGENT_CALLBACK_URL")
+	}
+	switch {
+	case mode == modeFunction:
+		a.id, a.callback, a.token = container, callback, token
+		return nil
+	case callback == "" || container == "" || token == "":
+		return fmt.Errorf("SOCKERLESS_CALLBACK_URL, SOCKERLESS_CONTAINER_ID and SOCKERLESS_AGENT_TOKEN must be set")
+	}
+	return a.become(container, callback, token)
 }
 
 // diagnose writes a line of the agent's own to the platform's log.

@@ -14,14 +14,20 @@ import (
 // keepSpare holds one socket ready that gets its stream later: then an exec costs no handshake.
 func (a *Agent) keepSpare() {
 	var wait backoff.Backoff
-	for {
+	for a.ctx.Err() == nil {
 		a.awaitLink()
-		conn, err := a.gateway.Dial(a.ctx, "/agent/streams")
+		conn, err := a.gateway.Load().Dial(a.ctx, "/agent/streams")
 		if err != nil {
 			wait.Sleep(a.ctx)
 			continue
 		}
+		a.linkMu.Lock()
+		a.spare = conn
+		a.linkMu.Unlock()
 		m, err := readLink(conn)
+		a.linkMu.Lock()
+		a.spare = nil
+		a.linkMu.Unlock()
 		if err != nil || m.Type != "open" {
 			conn.Drop()
 			wait.Sleep(a.ctx)
@@ -68,7 +74,9 @@ func (a *Agent) open(m *fromRelay) {
 }
 
 func (a *Agent) dialStream(id string) stream.Dial {
-	return func(ctx context.Context) (*websocket.Conn, error) { return a.gateway.Dial(ctx, "/agent/streams/"+id) }
+	return func(ctx context.Context) (*websocket.Conn, error) {
+		return a.gateway.Load().Dial(ctx, "/agent/streams/"+id)
+	}
 }
 
 // serve runs the stream of an open message over conn.

@@ -25,6 +25,8 @@ type Run struct {
 	// Guarded by Agent.mu:
 	pid       int
 	startedAt time.Time
+	overrun   string // why the agent ended the process: its run limit
+	lingers   bool   // the run is over and the agent stays
 
 	exit  atomic.Pointer[exitInfo]
 	ready chan struct{} // closed when stdin can be written to, or never will be
@@ -88,6 +90,9 @@ func (a *Agent) start(spec *LaunchSpec, streams []string) error {
 		r.join(t)
 	}
 	a.pending = nil
+	if a.holds != nil {
+		a.holds.begun()
+	}
 	go r.live(streams)
 	return nil
 }
@@ -247,7 +252,11 @@ func (r *Run) finished(code int) {
 	case <-time.After(outputWait):
 	}
 	r.report(&exitInfo{Code: code, OOM: oom, At: rfc3339(time.Now())}, func(exit *exitInfo) message {
-		return message{"type": "exited", "run": r.spec.Run, "code": exit.Code, "oom": exit.OOM, "at": exit.At}
+		m := message{"type": "exited", "run": r.spec.Run, "code": exit.Code, "oom": exit.OOM, "at": exit.At}
+		if r.overrun != "" {
+			m["error"] = r.overrun
+		}
+		return m
 	})
 	<-drained
 	r.leave(code)
@@ -305,6 +314,9 @@ func (r *Run) leave(code int) {
 		go t.exit(code)
 	}
 	r.a.startLinger(r)
+	if r.a.holds != nil {
+		r.a.holds.reached() // the limit may have been, while the process ended
+	}
 }
 
 // startLinger keeps the agent for the time the spec says; negative: until `shutdown`.
@@ -312,6 +324,7 @@ func (a *Agent) startLinger(r *Run) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	seconds := r.spec.LingerSeconds
+	r.lingers = !a.ending && seconds != 0
 	switch {
 	case a.run != r: // the next run has begun
 	case a.ending || seconds == 0:

@@ -16,6 +16,9 @@ func (a *Agent) forwardSignals() {
 	for s := range forward {
 		sig := s.(syscall.Signal)
 		cancel := sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT
+		if cancel {
+			a.cancelOnce.Do(func() { close(a.cancelled) })
+		}
 		run, err := a.running()
 		a.mu.Lock()
 		a.ending = a.ending || cancel

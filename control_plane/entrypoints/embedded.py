@@ -23,12 +23,14 @@ from control_plane.entrypoints.footprint import keep_small
 from control_plane.entrypoints.local_settings import (
     PROJECT,
     RefusedSettingError,
+    local_azure_functions,
+    local_cloud_functions,
     local_cloud_run,
     refuse_meaningless,
 )
 from control_plane.settings import Settings, default_data_dir
 
-_BACKENDS = ("cloudrun",)
+_BACKENDS = ("cloudrun", "gcf", "azf")
 _KEY_BYTES = 32
 
 
@@ -181,7 +183,7 @@ class Embedded:
         self._cloud = LocalCloud(
             self._data / "cloud",
             project=PROJECT,
-            options=Options(network=settings.local_network),
+            options=Options(network=settings.local_network, idle_instance_seconds=settings.local_idle),
             runtime=self._runtime,
         )
         self._gateway: Any = None
@@ -251,6 +253,9 @@ class Embedded:
         return Deployment(
             settings=self._settings,
             cloud_run=cloud_run,
+            cloud_functions=local_cloud_functions(url, self._cloud.grpc_target, self._cloud.http_url),
+            azure_functions=local_azure_functions(url, self._cloud.http_url),
+            azure_identity=self._cloud.azure_identity,
             registry=RegistrySettings(url=self._cloud.http_url, prefix=f"{PROJECT}/sockerless"),
             run=RunSettings(
                 instance=f"embedded-{secrets.token_hex(6)}",
@@ -259,6 +264,7 @@ class Embedded:
                 agent_connect_timeout=self._settings.agent_connect_timeout,
                 linger=self._settings.linger,
                 reconcile_interval=self._settings.reconcile_interval,
+                sweep_interval=self._settings.sweep_interval,
             ),
             key=key,
             gateway_url=url,

@@ -11,7 +11,7 @@ from typing import Any
 from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
-from local_cloud.calls import Calls
+from local_cloud.calls import Calls, OperationFault, operation_fault
 from local_cloud.errors import ServiceError, invalid, not_found
 from local_cloud.gcp.grpc_face import Message, unary
 from local_cloud.state import State
@@ -34,6 +34,7 @@ class Operations:
     def __init__(self, state: State) -> None:
         self._state = state
         self._waiting: dict[str, asyncio.Event] = {}
+        self._faults: dict[str, OperationFault] = {}
         state.define(_SCHEMA)
         state.execute("DELETE FROM operations WHERE done AND created < ?", time.time() - _KEEP_SECONDS)
 
@@ -48,19 +49,55 @@ class Operations:
             time.time(),
             operation.SerializeToString(),
         )
+        fault = operation_fault()
+        if fault is not None:
+            self._faults[operation.name] = fault
         return operation
 
-    def finish(self, name: str, response: Message | None = None, error: ServiceError | None = None) -> Message | None:
-        """Ends an operation with its response or its error. One that was deleted meanwhile stays deleted."""
+    def delayed(self, name: str) -> bool:
+        """Whether a fault makes an operation take longer: whoever began it is not to wait for its end."""
+        fault = self._faults.get(name)
+        return fault is not None and fault.delay > 0
+
+    async def begin(self, name: str) -> None:
+        """Takes the time that a fault adds to an operation; raises the ServiceError that it is to end with.
+
+        Called before the operation's work is done.
+        """
+        fault = self._faults.get(name)
+        if fault is None:
+            return
+        if fault.delay:
+            await asyncio.sleep(fault.delay)
+        if fault.refusal is not None:
+            raise fault.refusal
+
+    def finish(
+        self,
+        name: str,
+        response: Message | None = None,
+        error: ServiceError | None = None,
+        metadata: Message | None = None,
+    ) -> Message | None:
+        """Ends an operation with its response or its error. One that was deleted meanwhile stays deleted.
+
+        `metadata`: its last metadata, where that is not the response itself.
+        """
+        fault = self._faults.pop(name, None)
+        if fault is not None and fault.refusal is not None:
+            error = fault.refusal
         row = self._state.one("SELECT body FROM operations WHERE name = ?", name)
         if row is None:
             return None
         operation = _Operation.FromString(row[0])
         operation.done = True
+        if metadata is not None:
+            operation.metadata.Pack(metadata)
+        elif response is not None and error is None:
+            operation.metadata.Pack(response)
         if error is not None:
             operation.error.code, operation.error.message = error.number, error.message
         elif response is not None:
-            operation.metadata.Pack(response)
             operation.response.Pack(response)
         self._state.execute(
             "UPDATE operations SET done = 1, body = ? WHERE name = ?", operation.SerializeToString(), name

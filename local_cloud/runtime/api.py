@@ -82,6 +82,7 @@ class Runtime:
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
         self._greeting: dict[str, Any] = {}
+        self._addresses: dict[str, str] = {}
         self._closed = False
 
     async def start(self) -> None:
@@ -117,13 +118,25 @@ class Runtime:
         """Starts an execution; its host pid, once its program runs. Raises RuntimeRefused."""
         launch = _launch(spec)
         try:
-            return int((await (await self._connected()).ask("run", launch=launch))["pid"])
+            answer = await (await self._connected()).ask("run", launch=launch)
         except ConnectionResetError:
             raise RuntimeRefused(f"the launcher ended while {spec.id} was being started", "launcher") from None
+        if "address" in answer:  # a launcher that an earlier version started does not tell
+            self._addresses[spec.id] = answer["address"]
+        return int(answer["pid"])
+
+    async def address(self, id: str) -> str:
+        """Where this machine reaches a running execution: its address on the bridge, or 127.0.0.1 where it shares the
+        host's network. Raises RuntimeRefused."""
+        known = self._addresses.get(id)
+        if known is None:
+            known = (await self._ask("address", id=id))["address"]
+        return str(known or "127.0.0.1")
 
     async def wait(self, id: str) -> ExitStatus:
         """The end of an execution, also of one that an earlier process started or that has long ended."""
         answer = await self._ask("wait", id=id)
+        self._addresses.pop(id, None)
         return ExitStatus(**answer["exit"])
 
     async def kill(self, id: str, signal: int) -> None:
@@ -137,6 +150,7 @@ class Runtime:
     async def remove(self, id: str) -> None:
         """Kills it if it runs, forgets it, frees its writable layer (in the background)."""
         await self._ask("remove", id=id)
+        self._addresses.pop(id, None)
 
     async def close(self) -> None:
         """Disconnects; containers go on."""
@@ -144,6 +158,7 @@ class Runtime:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self._addresses.clear()
 
     async def shutdown(self) -> None:
         """Ends all containers and the launcher; their exit statuses stay."""
@@ -177,6 +192,7 @@ class Runtime:
     def _lost(self, connection: Connection) -> None:
         if self._connection is connection:
             self._connection = None
+            self._addresses.clear()  # their containers may have ended with the launcher
 
 
 def _launch(spec: RunSpec) -> dict[str, Any]:

@@ -137,9 +137,11 @@ class Bridge:
         finally:
             sc.setns(self._here, sc.CLONE_NEWNET)
         try:
-            self._links.add_pair(name, self._index, "eth0", descriptor, self._mtu)
-            self._links.isolate_port(self._links.index(name))
             address = _dotted(self._base + number)
+            # The address's own: this machine remembers who had it last, and would call that one for seconds.
+            mac = b"\x02\x42" + socket.inet_aton(address)
+            self._links.add_pair(name, self._index, "eth0", descriptor, self._mtu, mac)
+            self._links.isolate_port(self._links.index(name))
             inside.set_up_namespace(inside.index("eth0"), address, _PREFIX_LENGTH, self.address)
         except OSError:
             self._used.discard(number)

@@ -91,10 +91,11 @@ class Netlink:
             if error.errno != errno.EEXIST:
                 raise
 
-    def add_pair(self, name: str, master: int, peer: str, namespace: int, mtu: int) -> None:
-        """A veth pair: `name`, up, in the bridge `master`; `peer`, down, in the network namespace (descriptor)."""
+    def add_pair(self, name: str, master: int, peer: str, namespace: int, mtu: int, mac: bytes = b"") -> None:
+        """A veth pair: `name`, up, in the bridge `master`; `peer`, down, in the network namespace (descriptor), with
+        the hardware address `mac` or one that the kernel chooses."""
         inner = _LINK.pack(0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, peer) + _number(_IFLA_NET_NS_FD, namespace)
-        inner += _number(_IFLA_MTU, mtu)
+        inner += _number(_IFLA_MTU, mtu) + (_attribute(_IFLA_ADDRESS, mac) if mac else b"")
         info = _text(_INFO_KIND, "veth") + _attribute(_INFO_DATA, _attribute(_VETH_PEER, inner))
         body = _LINK.pack(0, 0, 0, _UP, _UP) + _text(_IFLA_IFNAME, name) + _number(_IFLA_MTU, mtu)
         body += _number(_IFLA_MASTER, master) + _attribute(_IFLA_LINKINFO, info)

@@ -1,4 +1,4 @@
-"""What clients ask of the launcher: run, wait, kill, ids, remove, shutdown.
+"""What clients ask of the launcher: run, address, wait, kill, ids, remove, shutdown.
 
 Each request has `op`, a number `n` and mostly `id`; the answer has the same `n`, and `refused` when it cannot be done.
 """
@@ -145,7 +145,7 @@ class Requests:
         refused = execution.outcome()
         _, client, number = self.starting.pop(name)
         if refused is None:
-            client.send({"n": number, "pid": execution.pid})
+            client.send({"n": number, "pid": execution.pid, "address": execution.address})
         else:
             # The answer goes out when the process has ended: from then on the id is free again.
             self._refusals[name] = (client, {"n": number, "refused": {"kind": refused.kind, "text": str(refused)}})
@@ -182,10 +182,11 @@ class Requests:
         else:
             self._waiters.setdefault(execution.id, []).append((client, number))
 
+    def _address(self, client: Client, number: int, message: dict[str, Any]) -> None:
+        client.send({"n": number, "address": self._living(message["id"]).address})
+
     def _signal(self, client: Client, number: int, message: dict[str, Any]) -> None:
-        execution = self._known(message["id"])
-        if execution.exit is not None:
-            raise Refused("state", f"execution {execution.id} is not running")
+        execution = self._living(message["id"])
         if not 0 < message["signal"] <= 64:
             raise Refused("spec", f"{message['signal']} is not a signal")
         self._kill(execution.id, message["signal"])
@@ -226,9 +227,16 @@ class Requests:
             raise Refused("unknown", f"no such execution: {name}")
         return execution
 
+    def _living(self, name: str) -> Execution:
+        execution = self._known(name)
+        if execution.exit is not None:
+            raise Refused("state", f"execution {name} is not running")
+        return execution
+
 
 _OPERATIONS = {
     "run": Requests._run,
+    "address": Requests._address,
     "wait": Requests._wait,
     "kill": Requests._signal,
     "ids": Requests._ids,

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ if [ -d "$ROOT/dev" ]; then
   mount -t tmpfs shm "$ROOT/dev/shm"
 fi
 exec env -i PATH="$PATH" SOCKERLESS_CALLBACK_URL="$URL" SOCKERLESS_CONTAINER_ID=c0ffee SOCKERLESS_AGENT_TOKEN="$TOKEN" \
-  SOCKERLESS_CONNECT_TIMEOUT="$TIMEOUT" SSL_CERT_FILE=/ca.pem chroot --userspec="$USERSPEC" "$ROOT" /agent
+  SOCKERLESS_CONNECT_TIMEOUT="$TIMEOUT" SSL_CERT_FILE=/ca.pem $SETTINGS chroot --userspec="$USERSPEC" "$ROOT" /agent
 """
 
 
@@ -91,10 +91,20 @@ def spec(*argv: str, **fields: object) -> dict[str, Any]:
 class AgentContainer:
     """A running container of the agent's."""
 
-    def __init__(self, root: Path, url: str, *, timeout: float = 30, user: str = "0:0", token: str = "secret") -> None:
+    def __init__(
+        self,
+        root: Path,
+        url: str,
+        *,
+        timeout: float = 30,
+        user: str = "0:0",
+        token: str = "secret",
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.root = root
         environment = {"ROOT": str(root), "URL": url, "TIMEOUT": str(timeout), "PATH": os.environ["PATH"]}
         environment |= {"USERSPEC": user, "TOKEN": token}
+        environment["SETTINGS"] = " ".join(f"{name}={value}" for name, value in (settings or {}).items())
         command = ["unshare", "-m", "-p", "-u", "-f", "--kill-child", "sh", "-c", _PREPARE]
         self.stdout = root.parent / f"{root.name}.stdout"
         self.stderr = root.parent / f"{root.name}.stderr"

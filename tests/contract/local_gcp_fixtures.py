@@ -34,6 +34,8 @@ class ProcessRuntime:
     Like the real one it outlives a LocalCloud.
     """
 
+    network = "host"
+
     def __init__(self) -> None:
         self.specs: dict[str, RunSpec] = {}
         self.removed: list[str] = []
@@ -53,6 +55,11 @@ class ProcessRuntime:
         self._processes[spec.id] = process
         self._exits[spec.id] = asyncio.create_task(self._wait(process))
         return process.pid
+
+    async def address(self, id: str) -> str:
+        if id not in self._exits or self._exits[id].done():
+            raise RuntimeRefused(f"execution {id} is not running", "state")
+        return "127.0.0.1"
 
     async def _wait(self, process: asyncio.subprocess.Process) -> ExitStatus:
         code = await process.wait()

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from control_plane.backends.base import LogLine, RunOutcome
-from control_plane.backends.cloud_run.archive import Archive
+from control_plane.backends.base import LogLine
+from control_plane.backends.gcp.archive import Archive
 from control_plane.backends.gcp.clients import Clients, Endpoint
 from control_plane.backends.gcp.log_entries import Source
 from control_plane.backends.gcp.log_feed import LogFeed
@@ -75,9 +75,9 @@ class Output:
                     "log_name": f"projects/p/logs/{more.get('log', 'run.googleapis.com%2F' + stream)}",
                     "resource": {
                         "type": "cloud_run_job",
-                        "labels": {"job_name": SOURCE.job, "location": "us-central1", "project_id": "p"},
+                        "labels": {"job_name": SOURCE.resource, "location": "us-central1", "project_id": "p"},
                     },
-                    "labels": {"run.googleapis.com/execution_name": more.get("execution", SOURCE.execution)},
+                    "labels": {"run.googleapis.com/execution_name": more.get("execution", SOURCE.key)},
                     "timestamp": at + timedelta(milliseconds=number),
                     "insert_id": f"id{self._written:06d}",
                     **payload,
@@ -98,14 +98,14 @@ class Outcomes:
     def __init__(self, finished: bool = False) -> None:
         self.finished = finished
 
-    async def outcome(self, name: str) -> RunOutcome:
-        return RunOutcome(finished=self.finished)
+    async def of(self, container: Container) -> bool:
+        return self.finished
 
 
 def container(status: Any = "running") -> Container:
     execution = Execution(
-        name=f"projects/p/locations/us-central1/jobs/{SOURCE.job}/executions/{SOURCE.execution}",
-        job=SOURCE.job,
+        name=f"projects/p/locations/us-central1/jobs/{SOURCE.resource}/executions/{SOURCE.key}",
+        job=SOURCE.resource,
         first_run=1,
         created_at="2026-03-01T00:00:00.000000Z",
     )
@@ -116,8 +116,10 @@ def container(status: Any = "running") -> Container:
 
 
 def archive(clients: Clients, outcomes: Outcomes) -> Archive:
-    made: Any = outcomes
-    return Archive(LogReader(clients, "p", reads_per_minute=0), made, drain=0.3)
+    def origin(container: Container) -> tuple[Source, str] | None:
+        return None if container.execution is None else (SOURCE, container.execution.created_at)
+
+    return Archive(LogReader(clients, "p", reads_per_minute=0), origin, outcomes.of, drain=0.3)
 
 
 async def read(
@@ -213,7 +215,7 @@ async def test_follow_after_a_tail_brings_nothing_older(clients: Clients, output
 async def test_followers_share_their_list_calls(cloud: LocalCloud, clients: Clients, output: Output) -> None:
     reader = LogReader(clients, "p", reads_per_minute=0)
     feed = LogFeed(reader, interval=0.1)
-    sources = [Source(SOURCE.job, f"{SOURCE.job}-{number}") for number in range(20)]
+    sources = [Source(SOURCE.resource, f"{SOURCE.resource}-{number}") for number in range(20)]
 
     async def first(source: Source) -> bytes:
         async with feed.follow(source, nanoseconds(START)) as follower:
@@ -226,8 +228,8 @@ async def test_followers_share_their_list_calls(cloud: LocalCloud, clients: Clie
     await asyncio.sleep(0.3)
     before = reader_calls(cloud)
     for source in sources:
-        await output.write(source.execution, execution=source.execution, at=datetime.now(UTC))
-    assert await asyncio.gather(*waiting) == [f"{source.execution}\n".encode() for source in sources]
+        await output.write(source.key, execution=source.key, at=datetime.now(UTC))
+    assert await asyncio.gather(*waiting) == [f"{source.key}\n".encode() for source in sources]
     assert reader_calls(cloud) - before < len(sources)
     await feed.close()
 
@@ -242,7 +244,7 @@ async def test_a_slow_follower_does_not_hold_up_another_and_loses_nothing(
     monkeypatch.setattr("control_plane.backends.gcp.log_feed._QUEUE", 10)
     feed = LogFeed(LogReader(clients, "p", reads_per_minute=0), interval=0.05)
     begin = time.time_ns() - 1_000_000_000
-    async with feed.follow(SOURCE, begin) as slow, feed.follow(Source(SOURCE.job, "other"), begin) as quick:
+    async with feed.follow(SOURCE, begin) as slow, feed.follow(Source(SOURCE.resource, "other"), begin) as quick:
         for burst in range(5):
             await output.write(*[f"{burst * 10 + number}" for number in range(10)], at=datetime.now(UTC))
         await output.write("through", execution="other", at=datetime.now(UTC))

@@ -258,8 +258,8 @@ async def test_a_flood_is_taken_in_whole_while_others_are_served(tmp_path: Path)
         pages = aiter((await client.list_log_entries(request)).pages)
         found = [entry.insert_id for _ in range(20) for entry in (await anext(pages)).entries]
         assert len(set(found)) == 20_000
-        assert cloud._cloud is not None
-        taken = cloud._cloud._state.one("SELECT taken FROM log_files WHERE stream = 'stdout'")
+        assert cloud._google is not None
+        taken = cloud._google._state.one("SELECT taken FROM log_files WHERE stream = 'stdout'")
         assert taken == (41_000_000,)
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -319,3 +320,24 @@ def _command(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+async def test_this_machine_reaches_a_container_at_its_address(land: Userland) -> None:
+    for name, network in (("bridged", "bridge"), ("shared", "host")):
+        await land.runtime.run(land.spec(name, "sleep", "60", network=network))
+    addresses = [await land.runtime.address("bridged"), await land.runtime.address("shared")]
+    own = land.runtime.network == "bridge"
+    assert addresses[1] == "127.0.0.1"
+    assert (addresses[0] != "127.0.0.1") == own
+    if own:
+        with socket.socket() as caller:  # refused by the container: nothing listens there
+            caller.settimeout(5)
+            assert caller.connect_ex((addresses[0], 9)) == errno.ECONNREFUSED
+    await land.runtime.close()
+    await land.runtime.start()
+    assert await land.runtime.address("bridged") == addresses[0]
+    await land.runtime.kill("bridged", 9)
+    await land.runtime.wait("bridged")
+    for name in ("bridged", "never"):
+        with pytest.raises(RuntimeRefused):
+            await land.runtime.address(name)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.backends import EACH_BACKEND, capabilities
+from tests.e2e.cloud import Cloud
 from tests.e2e.conftest import load_images
 from tests.e2e.endpoint import Endpoint, running_endpoint
 
@@ -125,6 +127,21 @@ def test_files_copied_in_before_the_start_are_not_left_out(box: Endpoint) -> Non
 def test_restart_policy_goes_by_the_real_exit_code(box: Endpoint) -> None:
     box.out("run", "-d", "--restart", "on-failure:1", "--name", "box", "busybox", "sh", "-c", "exit 4")
     box.until("exited 4 1", "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}", "box")
+
+
+@EACH_BACKEND
+def test_where_there_is_no_run_without_an_agent_the_start_says_so(backend: str) -> None:
+    with running_endpoint("--backend", backend, environment=LONELY | {"SOCKERLESS_GCF_POOL": "0"}) as own:
+        load_images(own)
+        done = own.docker("run", "--name", "box", "busybox", "sh", "-c", "exit 7", timeout=60)
+        if capabilities(backend).agentless:
+            assert done.returncode == 7
+            return
+        assert done.returncode == 125
+        assert b"agent" in done.stderr
+        assert own.out("inspect", "-f", "{{.State.Running}}", "box") == "false"
+        own.out("rm", "box")
+        Cloud(own).until_left({})
 
 
 def test_an_endpoint_killed_meanwhile_still_learns_the_exit_codes() -> None:

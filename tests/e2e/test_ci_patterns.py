@@ -11,7 +11,10 @@ from typing import Any
 import docker.errors
 import pytest
 
+from tests.e2e.backends import EACH_BACKEND
 from tests.e2e.endpoint import Endpoint
+
+pytestmark = EACH_BACKEND
 
 
 @pytest.fixture

@@ -8,7 +8,10 @@ import time
 
 import pytest
 
+from tests.e2e.backends import EACH_BACKEND
 from tests.e2e.endpoint import Endpoint
+
+pytestmark = EACH_BACKEND
 
 RUNNING = "{{.State.Running}}"
 
@@ -52,7 +55,7 @@ def test_ids_resolve_by_prefix_and_name(endpoint: Endpoint, name: str) -> None:
     assert b"No such container: no-such-container" in missing.stderr
 
 
-def test_inspect_tells_what_was_asked_for(endpoint: Endpoint, name: str) -> None:
+def test_inspect_tells_what_was_asked_for(endpoint: Endpoint, backend: str, name: str) -> None:
     endpoint.out(
         "create",
         "--name",
@@ -76,7 +79,7 @@ def test_inspect_tells_what_was_asked_for(endpoint: Endpoint, name: str) -> None
     assert (seen["Config"]["StopSignal"], seen["Config"]["StopTimeout"]) == ("USR1", 3)
     assert (seen["Path"], seen["Args"]) == ("echo", ["x"])
     assert seen["State"]["Status"] == "created"
-    assert seen["HostConfig"]["Runtime"] == "cloudrun"
+    assert seen["HostConfig"]["Runtime"] == backend
     assert seen["Image"].startswith("sha256:")
 
 
@@ -275,10 +278,10 @@ def test_several_attachments_see_the_same(endpoint: Endpoint, name: str) -> None
     assert [watcher.communicate(timeout=20)[0] for watcher in watchers] == [b"once\n", b"once\n"]
 
 
-def test_info_and_version(endpoint: Endpoint) -> None:
+def test_info_and_version(endpoint: Endpoint, backend: str) -> None:
     assert endpoint.out("version", "-f", "{{.Server.Os}}") == "linux"
     assert tuple(map(int, endpoint.out("version", "-f", "{{.Server.APIVersion}}").split("."))) >= (1, 47)
-    assert endpoint.out("info", "-f", "{{.DefaultRuntime}}") == "cloudrun"
+    assert endpoint.out("info", "-f", "{{.DefaultRuntime}}") == backend
 
 
 @pytest.mark.parametrize("version", ["1.24", "1.41", "1.47"])

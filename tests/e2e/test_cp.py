@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.backends import EACH_BACKEND
 from tests.e2e.endpoint import Endpoint
+
+pytestmark = EACH_BACKEND
 
 
 @pytest.fixture(params=["created", "running", "exited"])

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.backends import EACH_BACKEND
 from tests.e2e.endpoint import Endpoint
 from tests.e2e.terminal import Terminal
+
+pytestmark = EACH_BACKEND
 
 
 @pytest.fixture(scope="module")

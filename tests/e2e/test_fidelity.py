@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import images
+from tests.e2e.backends import EACH_BACKEND
 from tests.e2e.endpoint import Endpoint
 
 HELP = "\n\nRun 'docker run --help' for more information\n"
@@ -45,6 +46,7 @@ def test_a_run_that_cannot_start_says_why_and_nothing_else(endpoint: Endpoint, o
     assert _told(endpoint, "run", "--rm", *options, "busybox", "true") == expected
 
 
+@EACH_BACKEND
 def test_inside_it_looks_like_a_docker_container(endpoint: Endpoint) -> None:
     script = (
         "test -e /.dockerenv && head -1 /etc/mtab | cut -d' ' -f2; cat /proc/self/oom_score_adj; tail -n 2 /etc/hosts"
@@ -56,6 +58,7 @@ def test_inside_it_looks_like_a_docker_container(endpoint: Endpoint) -> None:
     assert told[3].endswith("\tweb")
 
 
+@EACH_BACKEND
 def test_sysctls_of_its_namespaces(endpoint: Endpoint) -> None:
     script = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax; echo 0 > /proc/sys/kernel/msgmax || echo kept"
     told = endpoint.docker(
@@ -94,6 +97,7 @@ def test_prune_of_everything_ends_well(endpoint: Endpoint) -> None:
     assert endpoint.out("builder", "prune", "-f").endswith("Total reclaimed space: 0B")
 
 
+@EACH_BACKEND
 def test_kill_of_a_paused_container(endpoint: Endpoint, name: str) -> None:
     endpoint.out("run", "-d", "--name", name, "busybox", "sleep", "60")
     endpoint.out("pause", name)
@@ -101,6 +105,7 @@ def test_kill_of_a_paused_container(endpoint: Endpoint, name: str) -> None:
     assert endpoint.out("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", name) == "exited 137"
 
 
+@EACH_BACKEND
 def test_an_exec_that_cannot_start_says_why_on_its_output(endpoint: Endpoint, name: str) -> None:
     endpoint.out("run", "-d", "--name", name, "busybox", "sleep", "60")
     code, out, _ = _told(endpoint, "exec", name, "no-such-command")
@@ -108,6 +113,7 @@ def test_an_exec_that_cannot_start_says_why_on_its_output(endpoint: Endpoint, na
     assert out.startswith("OCI runtime exec failed: exec failed: unable to start container process: ")
 
 
+@EACH_BACKEND
 def test_rm_takes_anonymous_volumes_before_it_is_told(endpoint: Endpoint) -> None:
     before = endpoint.out("volume", "ls", "-q")
     for _ in range(5):
@@ -115,6 +121,7 @@ def test_rm_takes_anonymous_volumes_before_it_is_told(endpoint: Endpoint) -> Non
         assert endpoint.out("volume", "ls", "-q") == before
 
 
+@EACH_BACKEND
 def test_a_log_driver_none_keeps_nothing(endpoint: Endpoint, name: str) -> None:
     assert endpoint.out("run", "--log-driver", "none", "--name", name, "busybox", "echo", "seen") == "seen"
     assert _told(endpoint, "logs", name) == (
@@ -122,6 +129,7 @@ def test_a_log_driver_none_keeps_nothing(endpoint: Endpoint, name: str) -> None:
     )  # fmt: skip
 
 
+@EACH_BACKEND
 def test_log_details(endpoint: Endpoint, name: str) -> None:
     endpoint.out(
         "run", "--name", name, "--log-opt", "labels=a", "--log-opt", "env=B", "-l", "a=1", "-e", "B=2", "busybox", "echo", "x",  # noqa: E501
@@ -129,6 +137,7 @@ def test_log_details(endpoint: Endpoint, name: str) -> None:
     assert endpoint.out("logs", "--details", name) == "B=2,a=1 x"
 
 
+@EACH_BACKEND
 def test_cp_of_the_whole_root(endpoint: Endpoint, name: str, tmp_path: Path) -> None:
     endpoint.out("run", "-d", "--name", name, "busybox", "sleep", "60")
     endpoint.out("cp", f"{name}:/", str(tmp_path / "root"))
@@ -142,6 +151,7 @@ def test_cp_of_the_whole_root(endpoint: Endpoint, name: str, tmp_path: Path) -> 
     )  # fmt: skip
 
 
+@EACH_BACKEND
 def test_cp_forms(endpoint: Endpoint, name: str, tmp_path: Path) -> None:
     """The table of `docker cp`'s documentation."""
     (tmp_path / "t/sub").mkdir(parents=True)
@@ -169,6 +179,7 @@ def test_cp_forms(endpoint: Endpoint, name: str, tmp_path: Path) -> None:
     assert "/new/sub/f" in inside("/new")
 
 
+@EACH_BACKEND
 def test_partial_failures_of_several_names(endpoint: Endpoint, name: str) -> None:
     endpoint.out("run", "-d", "--name", name, "busybox", "sleep", "60")
     for verb, other in (("stop", "No such container: nosuch"), ("rm", "No such container: nosuch")):
@@ -179,6 +190,7 @@ def test_partial_failures_of_several_names(endpoint: Endpoint, name: str) -> Non
     assert _told(endpoint, "wait", "nosuch")[0] == 1
 
 
+@EACH_BACKEND
 def test_an_images_configuration_and_what_clears_it(endpoint: Endpoint) -> None:
     full = images.busybox(
         "full:1", Entrypoint=["/bin/echo", "ep"], Cmd=["cmd 1"], User="app", WorkingDir="/home/app", Env=["PATH=/bin"]

@@ -1,4 +1,4 @@
-"""`docker logs` after the agent is gone: what Cloud Logging gives back is what the agent gave."""
+"""`docker logs` after the agent is gone: what the platform's log archive gives back is what the agent gave."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import signal
 import time
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
+from tests.e2e.backends import EACH_BACKEND
+from tests.e2e.cloud import Cloud
 from tests.e2e.conftest import load_images
 from tests.e2e.endpoint import Endpoint, running_endpoint
 from tests.e2e.test_failures import agent_process
+
+pytestmark = EACH_BACKEND
 
 # Several lines, both streams, bytes that are no UTF-8, JSON, a line longer than an entry, a last line without an end.
 SCRIPT = r"""
@@ -24,13 +27,14 @@ sleep 0.05; printf 'err without end' >&2; sleep 0.05
 printf 'last without newline'
 exit 6
 """
+ENVIRONMENT = {"SOCKERLESS_LINGER": "3", "SOCKERLESS_GCF_POOL": "0"}
 CUTS = [[], ["--tail", "0"], ["--tail", "1"], ["--tail", "3"], ["--tail", "100"], ["-f"]]
 
 
 @pytest.fixture(scope="module")
-def brief() -> Iterator[Endpoint]:
+def brief(backend: str) -> Iterator[Endpoint]:
     """Agents leave soon after the process has ended."""
-    with running_endpoint(environment={"SOCKERLESS_LINGER": "3"}) as endpoint:
+    with running_endpoint("--backend", backend, environment=ENVIRONMENT) as endpoint:
         load_images(endpoint)
         yield endpoint
 
@@ -41,12 +45,11 @@ def logs(endpoint: Endpoint, *options: str) -> tuple[bytes, bytes]:
 
 
 def reads(endpoint: Endpoint) -> int:
-    counted: dict[str, int] = httpx.get(f"{endpoint.local_cloud}/_local/calls").raise_for_status().json()
-    return sum(n for name, n in counted.items() if "Log" in name)
+    return sum(n for name, n in Cloud(endpoint).calls().items() if "Log" in name or name == "Monitor.Query")
 
 
 def until_gone(endpoint: Endpoint) -> None:
-    """The linger time passes; from then on logs are read from Cloud Logging."""
+    """The linger time passes; from then on logs are read from the platform's archive."""
     deadline = time.monotonic() + 15
     before = reads(endpoint)
     while reads(endpoint) == before:

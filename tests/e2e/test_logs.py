@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import time
 
+from tests.e2e.backends import EACH_BACKEND
 from tests.e2e.endpoint import Endpoint
+
+pytestmark = EACH_BACKEND
 
 
 def test_streams_are_kept_apart(endpoint: Endpoint, name: str) -> None:

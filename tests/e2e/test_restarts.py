@@ -15,13 +15,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.e2e.backends import EACH_BACKEND, missing
 from tests.e2e.conftest import load_images
 from tests.e2e.endpoint import Endpoint, running_endpoint
 
+pytestmark = EACH_BACKEND
+
 
 @pytest.fixture
-def own() -> Iterator[Endpoint]:
-    with running_endpoint() as endpoint:
+def own(backend: str) -> Iterator[Endpoint]:
+    with running_endpoint("--backend", backend) as endpoint:
         load_images(endpoint)
         yield endpoint
 
@@ -65,14 +68,15 @@ def test_what_ended_meanwhile_has_its_real_code(own: Endpoint, how: str) -> None
     assert own.out("logs", "short") == "last words"
 
 
-def test_fifty_runs_at_once_while_up_is_killed_and_started_again(own: Endpoint) -> None:
+def test_fifty_runs_at_once_while_up_is_killed_and_started_again(own: Endpoint, backend: str) -> None:
     """Clients may lose their connection; no exit code is lost, no process runs twice, nothing stays under way."""
     dice = random.Random(50)
     codes = {f"run-{number}": dice.randrange(256) for number in range(50)}
+    shared = [] if missing(backend, "HostConfig.Binds") else ["-v", "runs:/runs"]
     clients = {}
     for name, code in codes.items():
-        script = f"echo once >> /runs/{name}; sleep {dice.random() * 4:.2f}; exit {code}"
-        clients[name] = own.spawn("run", "--name", name, "-v", "runs:/runs", "busybox", "sh", "-c", script)
+        script = f"mkdir -p /runs; echo once | tee -a /runs/{name}; sleep {dice.random() * 4:.2f}; exit {code}"
+        clients[name] = own.spawn("run", "--name", name, *shared, "busybox", "sh", "-c", script)
     _until(lambda: _running(own) >= 8, "eight are running")
     own.kill()
     own.start()
@@ -86,8 +90,10 @@ def test_fifty_runs_at_once_while_up_is_killed_and_started_again(own: Endpoint) 
     states = _states(own)
     assert len(states) >= 8
     assert {name: state["ExitCode"] for name, state in states.items()} == {name: codes[name] for name in states}
-    counts = own.out("run", "-v", "runs:/runs", "busybox", "sh", "-c", "cat /runs/* | wc -l; ls /runs | wc -l")
-    assert counts.split() == [str(len(states))] * 2
+    assert {name: own.out("logs", name) for name in states} == dict.fromkeys(states, "once")
+    if shared:
+        counts = own.out("run", *shared, "busybox", "sh", "-c", "cat /runs/* | wc -l; ls /runs | wc -l")
+        assert counts.split() == [str(len(states))] * 2
 
 
 def _ended(endpoint: Endpoint) -> bool:
@@ -155,10 +161,12 @@ def test_open_streams_do_not_keep_up_from_ending(own: Endpoint, number: signal.S
     assert set(own.out("ps", "--format", "{{.Names}}").split()) == {"box", "front"}
 
 
-def test_down_leaves_nothing_behind() -> None:
-    with running_endpoint() as own:
+def test_down_leaves_nothing_behind(backend: str) -> None:
+    with running_endpoint("--backend", backend) as own:
         load_images(own)
-        identifiers = [own.out("run", "-d", "-v", "kept:/v", "-m", "64m", "busybox", "sleep", "3600") for _ in range(3)]
+        shared = [] if missing(backend, "HostConfig.Binds") else ["-v", "kept:/v"]
+        options = [*shared, "-l", "kept", "-m", "64m"]
+        identifiers = [own.out("run", "-d", *options, "busybox", "sleep", "3600") for _ in range(3)]
         own.out("run", "busybox", "true")
         before = _traces(own, identifiers)
         assert {kind for kind, found in before.items() if not found} == set()
@@ -166,7 +174,7 @@ def test_down_leaves_nothing_behind() -> None:
         assert _traces(own, identifiers) == {kind: [] for kind in before}
         ended = datetime.now(UTC).isoformat()
         own.start()
-        assert own.out("ps", "-aq", "--no-trunc", "-f", "volume=kept").split() == identifiers[::-1]
+        assert own.out("ps", "-aq", "--no-trunc", "-f", "label=kept").split() == identifiers[::-1]
         _until(lambda: _running(own) == 0, "what `down` ended does not count as running")
         code, finished = own.out("inspect", "-f", "{{.State.ExitCode}} {{.State.FinishedAt}}", identifiers[0]).split()
         assert code == "137"

@@ -7,8 +7,11 @@ import os
 
 import pytest
 
+from tests.e2e.backends import EACH_BACKEND
 from tests.e2e.endpoint import Endpoint
 from tests.e2e.terminal import Terminal
+
+pytestmark = EACH_BACKEND
 
 
 @pytest.mark.parametrize("code", [0, 1, 42, 126, 127, 137, 255])

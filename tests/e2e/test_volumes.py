@@ -1,13 +1,17 @@
-"""Volumes and bind mounts."""
+"""Volumes and bind mounts, where there are any."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tests import images
+from tests.e2e.backends import EACH_BACKEND, takes
 from tests.e2e.endpoint import Endpoint
 
+pytestmark = EACH_BACKEND
 
+
+@takes("HostConfig.Binds")
 def test_named_volume_outlives_containers(endpoint: Endpoint, name: str) -> None:
     endpoint.out("volume", "create", name)
     try:
@@ -19,6 +23,7 @@ def test_named_volume_outlives_containers(endpoint: Endpoint, name: str) -> None
     assert name not in endpoint.out("volume", "ls", "-q")
 
 
+@takes("HostConfig.Binds")
 def test_volume_is_shared_live(endpoint: Endpoint, name: str) -> None:
     endpoint.out("run", "-d", "--name", name, "-v", f"{name}-v:/data", "busybox", "sleep", "300")
     try:
@@ -32,6 +37,7 @@ def test_volume_is_shared_live(endpoint: Endpoint, name: str) -> None:
         endpoint.out("volume", "rm", f"{name}-v")
 
 
+@takes("HostConfig.Binds")
 def test_copy_up_of_the_images_content(endpoint: Endpoint, name: str) -> None:
     try:
         assert endpoint.out("run", "--rm", "-v", f"{name}:/home", "busybox", "stat", "-c", "%U", "/home/app") == "app"
@@ -55,6 +61,7 @@ def test_image_volumes(endpoint: Endpoint, name: str) -> None:
     endpoint.out("rm", "-v", name)
 
 
+@takes("HostConfig.Binds")
 def test_bind_mount_is_this_machines_directory(endpoint: Endpoint, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("from outside\n")
     printed = endpoint.out(
@@ -64,6 +71,7 @@ def test_bind_mount_is_this_machines_directory(endpoint: Endpoint, tmp_path: Pat
     assert (tmp_path / "out").read_text() == "from inside\n"
 
 
+@takes("HostConfig.Binds")
 def test_bind_mount_of_a_file_and_read_only(endpoint: Endpoint, tmp_path: Path) -> None:
     (tmp_path / "one").write_text("just this\n")
     done = endpoint.docker(
@@ -74,6 +82,7 @@ def test_bind_mount_of_a_file_and_read_only(endpoint: Endpoint, tmp_path: Path) 
     assert b"Read-only file system" in done.stderr
 
 
+@takes("HostConfig.Binds")
 def test_whole_export_is_not_left_visible(endpoint: Endpoint, tmp_path: Path) -> None:
     listed = endpoint.docker(
         "run",
@@ -88,6 +97,7 @@ def test_whole_export_is_not_left_visible(endpoint: Endpoint, tmp_path: Path) ->
     assert listed.stdout.strip().splitlines()[-1] == b"0"
 
 
+@takes("HostConfig.Binds")
 def test_missing_bind_source(endpoint: Endpoint, tmp_path: Path) -> None:
     endpoint.out("run", "--rm", "-v", f"{tmp_path}/made:/work", "busybox", "touch", "/work/x")
     assert (tmp_path / "made" / "x").exists()

@@ -14,13 +14,14 @@ from control_plane.backends.binds import platform_volumes
 from control_plane.backends.calls import CloudError, docker_errors
 from control_plane.backends.cloud_run import capabilities, injection, without_agent
 from control_plane.backends.cloud_run.agent_volume import AgentVolume
-from control_plane.backends.cloud_run.archive import Archive
 from control_plane.backends.cloud_run.executions import CONTAINER_ID, RUN, Executions, Wanted
 from control_plane.backends.cloud_run.job import JobPlan, agent_job, plain_job
 from control_plane.backends.cloud_run.jobs import Jobs
 from control_plane.backends.cloud_run.settings import CloudRunSettings
 from control_plane.backends.cloud_run.sweep import Sweep
+from control_plane.backends.gcp.archive import Archive
 from control_plane.backends.gcp.clients import Clients
+from control_plane.backends.gcp.log_entries import Source
 from control_plane.backends.gcp.logs import LogReader
 from control_plane.backends.minute_quota import MinuteQuota
 from control_plane.errors import NotServed
@@ -42,19 +43,27 @@ class CloudRunBackend:
         clients: Clients,
         images: ImageContents,
         agent_volume: AgentVolume | None = None,
+        *,
+        writes: MinuteQuota | None = None,
+        log_reads: MinuteQuota | None = None,
     ) -> None:
+        """`writes` and `log_reads` are the project's quotas where another backend draws on them too."""
         self._settings = settings
         self._clients = clients
         self._images = images
         self._agent_volume = agent_volume
         self._capabilities = capabilities.capabilities(settings)
-        writes = MinuteQuota("Cloud Run Admin write requests per minute", settings.writes_per_minute)
+        writes = writes or MinuteQuota("Cloud Run Admin write requests per minute", settings.writes_per_minute)
         self._executions = Executions(clients, writes)
         self._jobs = Jobs(clients, settings.parent, settings.endpoint_name, self._executions, writes)
         reader = LogReader(
-            clients, settings.project, log_id=settings.log_id, reads_per_minute=settings.log_reads_per_minute
+            clients,
+            settings.project,
+            log_id=settings.log_id,
+            reads_per_minute=settings.log_reads_per_minute,
+            quota=log_reads,
         )
-        self._archive = Archive(reader, self._executions, settings.log_drain)
+        self._archive = Archive(reader, _origin, self._finished, settings.log_drain)
         self._existing: OrderedDict[str, None] = OrderedDict()
         self._asked: OrderedDict[tuple[str, int, bool], None] = OrderedDict()
         self._making: dict[str, asyncio.Lock] = {}
@@ -187,6 +196,10 @@ class CloudRunBackend:
         with docker_errors():
             return await self._executions.outcome(execution.name)
 
+    async def _finished(self, container: Container) -> bool:
+        execution = container.execution
+        return execution is None or (await self._executions.outcome(execution.name)).finished
+
     async def cancel(self, execution: Execution) -> None:
         """See `Backend.cancel`."""
         with docker_errors():
@@ -211,7 +224,7 @@ class CloudRunBackend:
 
     async def sweep(self, known: set[str]) -> int:
         """See `Backend.sweep`."""
-        sweep = Sweep(self._jobs, self._executions, known)
+        sweep = Sweep(self._jobs, self._executions, known, self._settings.sweep_grace)
         try:
             with docker_errors():
                 return await sweep.run()
@@ -228,6 +241,13 @@ class CloudRunBackend:
 def _execution(name: str, plan: JobPlan, run: int, *, agentless: bool) -> Execution:
     at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return Execution(name=name, job=plan.job_id, first_run=run, agentless=agentless, created_at=at)
+
+
+def _origin(container: Container) -> tuple[Source, str] | None:
+    execution = container.execution
+    if execution is None:
+        return None
+    return Source(execution.job, execution.name.rpartition("/")[2]), execution.created_at
 
 
 def _own_job(job_id: str, container: Container) -> bool:

@@ -19,7 +19,7 @@ from control_plane.backends.cloud_run import without_agent
 from control_plane.backends.cloud_run.injection import AGENT_VOLUME_PATH, Launch
 from control_plane.backends.cloud_run.settings import CloudRunSettings
 from control_plane.backends.gcp import labels, resources
-from control_plane.backends.location import Location
+from control_plane.backends.gcp.volumes import run_volume
 from control_plane.errors import NotServed
 from control_plane.model import Container, Image
 
@@ -115,28 +115,15 @@ def _task(
     }
     if settings.service_account:
         task["service_account"] = settings.service_account
-    if settings.vpc_connector:
-        connector = settings.vpc_connector
-        if "/" not in connector:
-            connector = f"{settings.parent}/connectors/{connector}"
-        task["vpc_access"] = {"connector": connector}
+    if settings.connector:
+        task["vpc_access"] = {"connector": settings.connector}
     return task
 
 
 def _volume(volume: PlatformVolume, settings: CloudRunSettings) -> dict[str, Any]:
-    location: Location = volume.location
-    if location.scheme == "nfs":
-        nfs = {"server": location.host, "path": f"/{location.path}", "read_only": volume.read_only}
-        return {"name": volume.name, "nfs": nfs}
-    options = list(settings.mount_options)
     if volume.name == "agent":
-        options = ["implicit-dirs", "dir-mode=755", "file-mode=755"]
-    if location.path:
-        options.append(f"only-dir={location.path}")
-    return {
-        "name": volume.name,
-        "gcs": {"bucket": location.host, "read_only": volume.read_only, "mount_options": options},
-    }
+        return run_volume(volume, ("implicit-dirs", "dir-mode=755", "file-mode=755"))
+    return run_volume(volume, settings.mount_options)
 
 
 def _environment(env: Iterable[str]) -> dict[str, str]:

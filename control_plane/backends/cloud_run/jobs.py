@@ -12,12 +12,13 @@ from control_plane.backends.cloud_run.executions import Executions, Wanted
 from control_plane.backends.cloud_run.job import CONTAINER_NAME, JobPlan
 from control_plane.backends.gcp import labels
 from control_plane.backends.gcp.clients import Clients
+from control_plane.backends.gcp.operations import finished
 from control_plane.backends.minute_quota import MinuteQuota
 
 _STARTING = "starting the container"
 _START_DEADLINE = 60.0
+_WAITING = "waiting for the container's job"
 _CREATE_DEADLINE = 120.0
-_FIRST_POLL = 0.02
 
 
 class Jobs:
@@ -88,7 +89,7 @@ class Jobs:
 
         try:
             operation = await call("creating the container's job", attempt, total=_CREATE_DEADLINE, each=30.0)
-            await self._finished(operation)
+            await finished(operation, _WAITING, total=_CREATE_DEADLINE)
         except CloudError as error:
             if error.code != "ALREADY_EXISTS":
                 raise
@@ -125,7 +126,7 @@ class Jobs:
             return await client.update_job(request={"job": job}, timeout=timeout, retry=None)
 
         operation = await call("updating the container's job", attempt, total=_CREATE_DEADLINE, each=30.0)
-        await self._finished(operation)
+        await finished(operation, _WAITING, total=_CREATE_DEADLINE)
 
     async def _get(self, job_id: str) -> Any:
         async def attempt(timeout: float) -> Any:
@@ -174,25 +175,3 @@ class Jobs:
             return await anext(aiter(pager.pages))
 
         return await call("listing the endpoint's jobs", attempt)
-
-    async def _finished(self, operation: Any) -> None:
-        """Waits for a long-running operation, asking soon at first (the SDK's own waiting begins with a second)."""
-        doing = "waiting for the container's job"
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + _CREATE_DEADLINE
-        pause = _FIRST_POLL
-        while not await call(doing, lambda timeout: asyncio.wait_for(operation.done(retry=None), timeout)):
-            if loop.time() + pause > ends:
-                raise CloudError("DEADLINE_EXCEEDED", "the job is not ready", doing)
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.6, 2.0)
-        status = operation.operation.error
-        if status.code:
-            raise CloudError(_code_name(status.code), status.message, doing)
-
-
-def _code_name(number: int) -> str:
-    """gRPC's name of a `google.rpc.Code` number."""
-    import grpc
-
-    return next((code.name for code in grpc.StatusCode if code.value[0] == number), "UNKNOWN")

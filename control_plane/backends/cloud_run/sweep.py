@@ -9,8 +9,6 @@ from control_plane.backends.cloud_run.executions import CONTAINER_ID, Executions
 from control_plane.backends.cloud_run.jobs import Jobs
 from control_plane.backends.gcp import labels
 
-GRACE = 600.0
-"""Seconds a resource is left alone after it was made: its container may be newer than the list of known ones."""
 IDLE = 3600.0
 """Seconds after which a template that nothing runs in is removed."""
 
@@ -18,10 +16,11 @@ IDLE = 3600.0
 class Sweep:
     """One pass over the endpoint's jobs."""
 
-    def __init__(self, jobs: Jobs, executions: Executions, known: set[str]) -> None:
+    def __init__(self, jobs: Jobs, executions: Executions, known: set[str], grace: float) -> None:
         self._jobs = jobs
         self._executions = executions
         self._known = known
+        self._grace = grace
         self._known_values = {labels.container_value(container) for container in known}
         self._now = time.time()
         self.deleted_jobs: list[str] = []
@@ -34,7 +33,7 @@ class Sweep:
         return removed
 
     async def _job(self, job: Any) -> int:
-        if self._now - _seconds(job.create_time) < GRACE:
+        if self._now - _seconds(job.create_time) < self._grace:
             return 0
         job_id = job.name.rpartition("/")[2]
         owner = dict(job.labels).get(labels.CONTAINER)
@@ -63,7 +62,7 @@ class Sweep:
             last = max(last, _seconds(execution.create_time), _seconds(execution.completion_time))
             if execution.completion_time:
                 continue
-            young = self._now - _seconds(execution.create_time) < GRACE
+            young = self._now - _seconds(execution.create_time) < self._grace
             if young or environment(execution).get(CONTAINER_ID) in self._known:
                 running += 1
                 continue

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import grpc.aio
+    from google.cloud.functions_v2 import FunctionServiceAsyncClient
     from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2AsyncClient
-    from google.cloud.run_v2 import ExecutionsAsyncClient, JobsAsyncClient, TasksAsyncClient
+    from google.cloud.run_v2 import ExecutionsAsyncClient, JobsAsyncClient, ServicesAsyncClient, TasksAsyncClient
 
 _MODULES = (
     "grpc.aio",
@@ -26,6 +27,8 @@ _MODULES = (
     "google.cloud.run_v2.services.jobs.transports.grpc_asyncio",
     "google.cloud.logging_v2.services.logging_service_v2",
 )
+_FUNCTIONS_MODULE = "google.cloud.functions_v2"
+"""Apart: an endpoint that runs no functions is spared its memory."""
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", -1),
@@ -44,7 +47,7 @@ class Endpoint:
     grpc: str = ""
     """`host:port` of a plain gRPC listener (the local cloud)."""
     storage: str = ""
-    """`http://host:port` of the object storage's JSON API."""
+    """`http://host:port` of the object storage's JSON API, and of whatever else the local cloud serves over HTTP."""
 
     @classmethod
     def of(cls, url: str, grpc_address: str = "", storage_url: str = "") -> Endpoint:
@@ -102,6 +105,16 @@ class Clients:
         found = self._built.get("tasks")
         return cast("TasksAsyncClient", found if found is not None else await self._build("tasks"))
 
+    async def services(self) -> ServicesAsyncClient:
+        """Cloud Run Admin v2: services."""
+        found = self._built.get("services")
+        return cast("ServicesAsyncClient", found if found is not None else await self._build("services"))
+
+    async def functions(self) -> FunctionServiceAsyncClient:
+        """Cloud Functions v2."""
+        found = self._built.get("functions")
+        return cast("FunctionServiceAsyncClient", found if found is not None else await self._build("functions"))
+
     async def logging(self) -> LoggingServiceV2AsyncClient:
         """Cloud Logging v2."""
         found = self._built.get("logging")
@@ -122,6 +135,8 @@ class Clients:
         if self._ready is None or (self._ready.done() and self._ready.exception() is not None):
             self._ready = asyncio.create_task(self._prepare())
         await asyncio.shield(self._ready)
+        if name == "functions":
+            await asyncio.to_thread(importlib.import_module, _FUNCTIONS_MODULE)
         if name not in self._built:  # another caller may have been quicker
             client, transport = _client_classes(name)
             if self._channel is not None:
@@ -159,13 +174,22 @@ def _client_classes(name: str) -> tuple[Any, Any]:
         )
 
         return Logging, LoggingTransport
+    if name == "functions":
+        from google.cloud.functions_v2 import FunctionServiceAsyncClient as Functions
+        from google.cloud.functions_v2.services.function_service.transports import (
+            FunctionServiceGrpcAsyncIOTransport as FunctionsTransport,
+        )
+
+        return Functions, FunctionsTransport
     from google.cloud import run_v2
     from google.cloud.run_v2.services.executions.transports.grpc_asyncio import ExecutionsGrpcAsyncIOTransport
     from google.cloud.run_v2.services.jobs.transports.grpc_asyncio import JobsGrpcAsyncIOTransport
+    from google.cloud.run_v2.services.services.transports.grpc_asyncio import ServicesGrpcAsyncIOTransport
     from google.cloud.run_v2.services.tasks.transports.grpc_asyncio import TasksGrpcAsyncIOTransport
 
     return {
         "jobs": (run_v2.JobsAsyncClient, JobsGrpcAsyncIOTransport),
         "executions": (run_v2.ExecutionsAsyncClient, ExecutionsGrpcAsyncIOTransport),
         "tasks": (run_v2.TasksAsyncClient, TasksGrpcAsyncIOTransport),
+        "services": (run_v2.ServicesAsyncClient, ServicesGrpcAsyncIOTransport),
     }[name]

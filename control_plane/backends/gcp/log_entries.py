@@ -14,16 +14,30 @@ from control_plane.backends.base import LogLine
 from control_plane.timestamps import rfc3339
 
 EXECUTION_LABEL = "run.googleapis.com/execution_name"
+"""The platform's own, on output of jobs."""
+CONTAINER_LABEL = "sockerless-container"
+"""The agent's, on output of functions: one service may serve several containers, one after another."""
 ERROR_SEVERITY = 500
 """`google.logging.type.LogSeverity.ERROR`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Whose output is read: one execution of one job (short names)."""
+Kind = Literal["cloud_run_job", "cloud_run_revision"]
+_LABELS: dict[Kind, tuple[str, str]] = {
+    "cloud_run_job": ("job_name", EXECUTION_LABEL),
+    "cloud_run_revision": ("service_name", CONTAINER_LABEL),
+}
+"""Resource type → its label that names the job or service, and the entries' that tell whose they are."""
 
-    job: str
-    execution: str
+
+@dataclass(frozen=True, slots=True, order=True)
+class Source:
+    """Whose output is read: one execution of one job, or one container of one service (short names)."""
+
+    resource: str
+    """The job or service."""
+    key: str
+    """The execution or container."""
+    kind: Kind = "cloud_run_job"
 
 
 def log_names(project: str, log_id: str) -> list[str]:
@@ -39,11 +53,11 @@ def log_names(project: str, log_id: str) -> list[str]:
 
 def entries_filter(project: str, log_id: str, sources: Iterable[Source], since: int | None, until: int | None) -> str:
     """A Cloud Logging filter for the output of `sources` within `since` ≤ timestamp ≤ `until` (Unix nanoseconds)."""
-    wanted = sorted(set(sources), key=lambda source: (source.job, source.execution))
+    wanted = sorted(set(sources))
+    kinds = [_kind_filter(kind, [source for source in wanted if source.kind == kind]) for kind in _LABELS]
+    kinds = [text for text in kinds if text]
     terms = [
-        'resource.type="cloud_run_job"',
-        f"resource.labels.job_name={_any(sorted({source.job for source in wanted}))}",
-        f'labels."{EXECUTION_LABEL}"={_any([source.execution for source in wanted])}',
+        kinds[0] if len(kinds) == 1 else f"({' OR '.join(f'({text})' for text in kinds)})",
         f"logName={_any(log_names(project, log_id))}",
         # What the agent itself says there is for the operator.
         "NOT jsonPayload.sockerless.agent=true",
@@ -55,9 +69,25 @@ def entries_filter(project: str, log_id: str, sources: Iterable[Source], since: 
     return " AND ".join(terms)
 
 
-def execution_of(entry: Any) -> str:
-    """The short execution name an entry belongs to; empty when it carries none."""
-    return str(entry.labels[EXECUTION_LABEL]) if EXECUTION_LABEL in entry.labels else ""
+def _kind_filter(kind: Kind, sources: list[Source]) -> str:
+    if not sources:
+        return ""
+    resource_label, key_label = _LABELS[kind]
+    return " AND ".join(
+        [
+            f'resource.type="{kind}"',
+            f"resource.labels.{resource_label}={_any(sorted({source.resource for source in sources}))}",
+            f'labels."{key_label}"={_any(list(dict.fromkeys(source.key for source in sources)))}',
+        ]
+    )
+
+
+def key_of(entry: Any) -> str:
+    """The `Source.key` an entry belongs to; empty when it carries none."""
+    for _, label in _LABELS.values():
+        if label in entry.labels:
+            return str(entry.labels[label])
+    return ""
 
 
 def time_of(entry: Any) -> int:

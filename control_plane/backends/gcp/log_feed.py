@@ -29,7 +29,7 @@ _QUEUE = 10_000
 
 
 class Follower:
-    """One reader of one execution's output from `begin` on, without the lines already `given`."""
+    """One reader of one source's output from `begin` on, without the lines already `given`."""
 
     def __init__(self, source: Source, begin: int, given: Iterable[LogLine]) -> None:
         self.source = source
@@ -130,7 +130,7 @@ class LogFeed:
                 await self._task
 
     def _sources(self) -> list[Source]:
-        return sorted({f.source for f in self._followers}, key=lambda s: (s.job, s.execution))
+        return sorted({follower.source for follower in self._followers})
 
     async def _run(self) -> None:
         while self._followers:
@@ -178,7 +178,7 @@ class LogFeed:
                 follower.advance(reached)
 
     async def _dispatch(self, entry: Any) -> None:
-        execution = log_entries.execution_of(entry)
+        key = log_entries.key_of(entry)
         for follower in list(self._followers):
-            if follower.source.execution == execution:
+            if follower.source.key == key:
                 follower.offer(entry)

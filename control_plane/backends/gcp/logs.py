@@ -28,11 +28,19 @@ class Page:
 class LogReader:
     """Lists entries, within the project's quota of list calls (60 a minute for all readers together)."""
 
-    def __init__(self, clients: Clients, project: str, *, log_id: str = "", reads_per_minute: int = 60) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        project: str,
+        *,
+        log_id: str = "",
+        reads_per_minute: int = 60,
+        quota: MinuteQuota | None = None,
+    ) -> None:
         self._clients = clients
         self.project = project
         self.log_id = log_id
-        self.quota = MinuteQuota("Cloud Logging read requests per minute", reads_per_minute)
+        self.quota = quota or MinuteQuota("Cloud Logging read requests per minute", reads_per_minute)
 
     @property
     def clients(self) -> Clients:
@@ -81,7 +89,7 @@ class LogReader:
                 return
 
     async def last_entries(self, source: Source, count: int) -> list[Any]:
-        """The last `count` entries of one execution in time order."""
+        """The last `count` entries of one source in time order."""
         newest: list[Any] = []
         token = ""
         while len(newest) < count:
@@ -96,7 +104,7 @@ class LogReader:
     async def lines(
         self, source: Source, *, since: int | None, until: int | None, tail: int | None
     ) -> AsyncIterator[LogLine]:
-        """The lines of one execution in time order. With `tail` the last so many, of which times then choose (moby)."""
+        """The lines of one source in time order. With `tail` the last so many, of which times then choose (moby)."""
         if tail is None or tail < 0:
             async for entry in self.entries(source, since=since, until=until):
                 yield log_entries.line_of(entry)

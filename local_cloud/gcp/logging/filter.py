@@ -30,6 +30,7 @@ _PLAIN = {
     "logName": "log_name", "log_name": "log_name", "insertId": "insert_id", "insert_id": "insert_id", "trace": "trace",
     "spanId": "span_id", "textPayload": "text", "text_payload": "text",
 }  # fmt: skip
+_OWNERS = {"job_name": "job", "service_name": "service", "revision_name": "revision"}
 _TIMES = {"timestamp": "timestamp", "receiveTimestamp": "received", "receive_timestamp": "received"}
 
 
@@ -39,6 +40,8 @@ class Bounds:
 
     execution: str | None = None
     job: str | None = None
+    service: str | None = None
+    revision: str | None = None
     log_names: set[str] | None = None
     since: int = 0
     until: int = 1 << 63
@@ -326,8 +329,8 @@ def _narrow(bounds: Bounds, part: _Comparison) -> None:
         bounds.log_names = {part.value.lower()}
     elif part.path == ("labels", "run.googleapis.com/execution_name") and part.op == "=":
         bounds.execution = part.value
-    elif part.path == ("resource", "labels", "job_name") and part.op == "=":
-        bounds.job = part.value
+    elif part.op == "=" and part.path[:2] == ("resource", "labels") and part.path[-1] in _OWNERS:
+        setattr(bounds, _OWNERS[part.path[-1]], part.value)
     elif part.path[0] == "timestamp":
         moment = parse_time(part.value) or 0
         if part.op in (">", ">=", "="):

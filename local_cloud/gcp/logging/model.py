@@ -1,4 +1,4 @@
-"""Cloud Logging's store: output files of executions, taken in as *chunks*, and entries written through the API.
+"""Cloud Logging's store: output files of executions and instances, taken in as *chunks*, and entries written to it.
 
 A chunk says that bytes `offset … offset+length` of a file were received at a moment. The lines stay in the file and
 become entries when somebody reads them, so taking in costs one read to find the last line's end, whatever the output's
@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS log_written(
 
 @dataclass(frozen=True, slots=True)
 class LogFile:
-    """One stream of one attempt of one task."""
+    """One stream of one attempt of one task, or of one instance of a revision (`…/revisions/V/instances/I`)."""
 
     id: int
     execution: str
@@ -193,10 +193,18 @@ class Logs:
 
     # --- reading
 
-    def files(self, execution: str | None, job: str | None) -> list[LogFile]:
-        """Files, all or those of one execution id or job id."""
-        pattern = f"*/jobs/{_literal(job) if job else '*'}/executions/{_literal(execution) if execution else '*'}"
-        rows = self.state.all("SELECT id, execution, task, stream, path FROM log_files WHERE execution GLOB ?", pattern)
+    def files(self, execution: str | None, job: str | None, service: str | None, revision: str | None) -> list[LogFile]:
+        """Files, all or those of one execution id, job id, service id or revision id."""
+        runs = service is None and revision is None
+        serves = execution is None and job is None
+        patterns = (
+            f"*/jobs/{_literal(job)}/executions/{_literal(execution)}" if runs else "",
+            f"*/services/{_literal(service)}/revisions/{_literal(revision)}/instances/*" if serves else "",
+        )
+        rows = self.state.all(
+            "SELECT id, execution, task, stream, path FROM log_files WHERE execution GLOB ? OR execution GLOB ?",
+            *patterns,
+        )
         return [LogFile(*row) for row in rows]
 
     def file(self, number: int) -> LogFile | None:
@@ -319,9 +327,8 @@ class Logs:
 
 
 def _decode(file: LogFile, chunk: Chunk) -> list[Entry]:
-    _, project, _, region, _, job, _, execution = file.execution.split("/")
-    resource = {"project_id": project, "location": region, "job_name": job}
-    labels = {"run.googleapis.com/execution_name": execution, "run.googleapis.com/task_index": str(file.task)}
+    kind, resource, labels = origin(file)
+    project = resource["project_id"]
     log_name = f"projects/{project}/logs/run.googleapis.com%2F{file.stream}"
     try:
         with open(file.path, "rb") as source:
@@ -336,11 +343,21 @@ def _decode(file: LogFile, chunk: Chunk) -> list[Entry]:
     for line in lines:
         for piece in pieces(line):
             identity, moment = f"{file.id:08x}{at:012x}", chunk.first + len(found)
-            entry = Entry(moment, identity, log_name, "cloud_run_job", resource, labels, chunk.received)
+            entry = Entry(moment, identity, log_name, kind, resource, labels, chunk.received)
             found.append(read_line(entry, piece))
             at += len(piece)
         at += 1
     return found
+
+
+def origin(file: LogFile) -> tuple[str, dict[str, str], dict[str, str]]:
+    """A file's monitored resource (type and labels) and the labels of its entries."""
+    _, project, _, region, _, owner, _, run, *rest = file.execution.split("/")
+    if rest:
+        resource = {"service_name": owner, "revision_name": run, "configuration_name": owner, "location": region}
+        return "cloud_run_revision", {**resource, "project_id": project}, {"instanceId": rest[1]}
+    labels = {"run.googleapis.com/execution_name": run, "run.googleapis.com/task_index": str(file.task)}
+    return "cloud_run_job", {"project_id": project, "location": region, "job_name": owner}, labels
 
 
 def _size(path: str) -> int:
@@ -360,6 +377,6 @@ def _whole_lines(data: bytes, *, final: bool) -> bytes:
     return data if final else b""
 
 
-def _literal(name: str) -> str:
-    """A name without GLOB's own characters (no execution or job has them)."""
-    return "".join(char for char in name.lower() if char.isalnum() or char == "-")
+def _literal(name: str | None) -> str:
+    """A name without GLOB's own characters (no execution, job, service or revision has them); `*` for any."""
+    return "*" if name is None else "".join(char for char in name.lower() if char.isalnum() or char == "-")

@@ -82,7 +82,7 @@ def _merged(logs: Logs, query: Query, decode: Decode) -> Iterator[Entry]:
     elif query.after is not None:
         since = max(since, query.after[0])
     sources: list[Iterable[Entry]] = []
-    for file in logs.files(bounds.execution, bounds.job):
+    for file in logs.files(bounds.execution, bounds.job, bounds.service, bounds.revision):
         if bounds.log_names is None or any(name.endswith(f"%2f{file.stream}") for name in bounds.log_names):
             sources.append(_of_file(logs, file, since, until, query))
     rows = logs.written(since, until, query.visible, newest_first=query.newest_first)

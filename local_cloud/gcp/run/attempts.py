@@ -18,7 +18,7 @@ from local_cloud.images import ImageContent
 from local_cloud.runtime.api import ExitStatus, MountSpec, RunSpec, RuntimeRefused
 
 _log = logging.getLogger(__name__)
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CANCELLED_TEXT = "The execution was cancelled."
 _NON_ZERO = "The container exited with an error."
 
@@ -164,7 +164,7 @@ class Attempts:
         return RunSpec(
             id=container,
             layers=image.layers,
-            argv=_argv(box, image),
+            argv=argv_of(box, image),
             env=_environment(box, image, execution, task, number),
             workdir=box.working_dir or image.workdir,
             user=image.user,
@@ -178,7 +178,7 @@ class Attempts:
         )
 
 
-def _argv(box: Any, image: ImageContent) -> tuple[str, ...]:
+def argv_of(box: Any, image: ImageContent) -> tuple[str, ...]:
     """The image's CMD counts only while neither command nor args replace it, as in Kubernetes."""
     if box.command:
         return (*box.command, *box.args)
@@ -186,7 +186,7 @@ def _argv(box: Any, image: ImageContent) -> tuple[str, ...]:
 
 
 def _environment(box: Any, image: ImageContent, execution: Any, task: Any, number: int) -> dict[str, str]:
-    env = {"PATH": _DEFAULT_PATH}
+    env = {"PATH": DEFAULT_PATH}
     for entry in image.env:
         name, _, value = entry.partition("=")
         env[name] = value

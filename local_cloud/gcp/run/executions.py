@@ -99,7 +99,8 @@ class Executions:
                     wanted.add(attempt.id)
             self._drive(_Running(record, tasks))
         for container in set(known) - wanted:
-            await self._attempts.clear(container)
+            if not container[:1].isdigit():  # a digit begins the id of an instance that answers requests
+                await self._attempts.clear(container)
 
     async def detach(self) -> None:
         """Stops driving; the containers go on."""
@@ -153,6 +154,7 @@ class Executions:
     async def _image(self, running: _Running) -> ImageContent | ServiceError:
         record = running.record
         try:
+            await self._operations.begin(record.operation)
             return await self._images.load(
                 record.execution.template.containers[0].image, record.repository, record.digest
             )

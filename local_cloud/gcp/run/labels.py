@@ -17,9 +17,12 @@ _KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _VALUE = re.compile(r"[a-z0-9_-]{0,63}")
 _RESERVED = ("run.googleapis.com", "cloud.googleapis.com", "serving.knative.dev", "autoscaling.knative.dev")
 _ENV_NAME = re.compile(r"[^=\x00]{1,32768}")
-_RESERVED_ENV = {"PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION"} | {
+SERVICE_ENV = frozenset({"PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION"})
+"""What services may not set."""
+JOB_ENV = SERVICE_ENV | {
     f"CLOUD_RUN_{part}" for part in ("JOB", "EXECUTION", "TASK_INDEX", "TASK_ATTEMPT", "TASK_COUNT")
 }
+"""What jobs may not set."""
 _MAX_LABELS = 64
 _MAX_ENV = 1000
 _MAX_ENV_VALUE = 32768
@@ -63,7 +66,7 @@ def check_annotations(annotations: Mapping[str, str], path: str) -> None:
             )
 
 
-def check_env(env: Iterable[Any], path: str) -> None:
+def check_env(env: Iterable[Any], path: str, taken: frozenset[str] = JOB_ENV) -> None:
     """Raises ServiceError for environment variables the service refuses (`env` are EnvVar messages)."""
     seen: set[str] = set()
     reserved: list[str] = []
@@ -74,7 +77,7 @@ def check_env(env: Iterable[Any], path: str) -> None:
         if name in seen:
             invalid(f"{path}.env: Duplicate environment variable name '{name}'.")
         seen.add(name)
-        if name in _RESERVED_ENV:
+        if name in taken:
             reserved.append(name)
         if variable.HasField("value_source"):
             unserved(f"{path}.env '{name}' takes its value from Secret Manager.")

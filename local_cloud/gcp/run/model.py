@@ -45,12 +45,12 @@ class Jobs:
         self._options = options
         self._reconciling: dict[str, asyncio.Task[None]] = {}
         metric = "Cloud Run Admin API write requests"
-        self._writes = Rate(options.quotas.run_writes_per_minute, metric, "run.googleapis.com", PROJECT_NUMBER)
+        self.writes = Rate(options.quotas.run_writes_per_minute, metric, "run.googleapis.com", PROJECT_NUMBER)
         executions.ended = self._note_execution
 
     def count_write(self) -> None:
         """Takes one of the admin writes a minute; raises ServiceError RESOURCE_EXHAUSTED."""
-        self._writes.take()
+        self.writes.take()
 
     # --- CreateJob, UpdateJob
 
@@ -122,7 +122,7 @@ class Jobs:
             record = JobRecord(job, "", "", operation.name)
             self._records.put_job(location, record)
         reconciling = self._reconcile_soon(location, record)
-        if not self._options.create_delay:
+        if not self._options.create_delay and not self._operations.delayed(operation.name):
             await asyncio.wait({reconciling}, timeout=_IMPORT_LIMIT)
             return self._operations.get(operation.name)
         return operation
@@ -144,6 +144,7 @@ class Jobs:
         image = record.job.template.template.containers[0].image
         error: ServiceError | None = None
         try:
+            await self._operations.begin(record.operation)
             record.repository, record.digest = self._images.resolve(image)
             await self._images.load(image, record.repository, record.digest)
         except ServiceError as refusal:

@@ -95,8 +95,8 @@ class Records:
         self.state.execute("DELETE FROM run_jobs WHERE name = ?", name)
 
     def count_jobs(self, parent: str) -> int:
-        """Jobs of a region."""
-        row = self.state.one("SELECT count(*) FROM run_jobs WHERE parent = ?", parent)
+        """Jobs of a region; `*` for all."""
+        row = self.state.one("SELECT count(*) FROM run_jobs WHERE parent GLOB ?", parent)
         return int(row[0]) if row else 0
 
     def reconciling_jobs(self) -> list[JobRecord]:
@@ -118,8 +118,8 @@ class Records:
         return self._executions("WHERE running")
 
     def count_running(self, parent: str) -> int:
-        """Executions of a region that have not ended."""
-        row = self.state.one("SELECT count(*) FROM run_executions WHERE running AND parent = ?", parent)
+        """Executions of a region that have not ended; `*` for all."""
+        row = self.state.one("SELECT count(*) FROM run_executions WHERE running AND parent GLOB ?", parent)
         return int(row[0]) if row else 0
 
     def _executions(self, where: str, *values: str) -> list[ExecutionRecord]:

@@ -15,15 +15,15 @@ from typing import NoReturn
 
 from local_cloud.errors import invalid
 
-_QUANTITY = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(m|k|K|M|G|T|Ki|Mi|Gi|Ti)?")
-_MEMORY_UNITS = {
+QUANTITY = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(m|k|K|M|G|T|Ki|Mi|Gi|Ti)?")
+MEMORY_UNITS = {
     "": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
     "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40,
 }  # fmt: skip
 _MIB, _GIB = 1 << 20, 1 << 30
-_MEMORY_OF = {1: (512 * _MIB, 4 * _GIB), 2: (512 * _MIB, 8 * _GIB), 4: (2 * _GIB, 16 * _GIB), 6: (4 * _GIB, 24 * _GIB),
+MEMORY_OF = {1: (512 * _MIB, 4 * _GIB), 2: (512 * _MIB, 8 * _GIB), 4: (2 * _GIB, 16 * _GIB), 6: (4 * _GIB, 24 * _GIB),
               8: (4 * _GIB, 32 * _GIB)}  # fmt: skip
-_DEFAULT_CPU, _DEFAULT_MEMORY = "1000m", "512Mi"
+DEFAULT_CPU, DEFAULT_MEMORY = "1000m", "512Mi"
 
 
 _GEN2_ONLY = "not supported with gen2 execution environment with cpu always allocated (unthrottled)."
@@ -38,17 +38,17 @@ def check_limits(limits: Mapping[str, str], path: str) -> tuple[float, int]:
             invalid(
                 f"{path}.resources.limits.{key}: Invalid resource. Supported resources: cpu, memory, nvidia.com/gpu."
             )
-    cpus = _cpu(limits.get("cpu") or _DEFAULT_CPU, path)
-    return float(cpus), _memory(limits.get("memory") or _DEFAULT_MEMORY, cpus, path)
+    cpus = _cpu(limits.get("cpu") or DEFAULT_CPU, path)
+    return float(cpus), _memory(limits.get("memory") or DEFAULT_MEMORY, cpus, path)
 
 
 def defaults(limits: dict[str, str] | Mapping[str, str]) -> dict[str, str]:
     """The limits a job without them gets."""
-    return {"cpu": limits.get("cpu") or _DEFAULT_CPU, "memory": limits.get("memory") or _DEFAULT_MEMORY}
+    return {"cpu": limits.get("cpu") or DEFAULT_CPU, "memory": limits.get("memory") or DEFAULT_MEMORY}
 
 
 def _cpu(text: str, path: str) -> int:
-    match = _QUANTITY.fullmatch(text)
+    match = QUANTITY.fullmatch(text)
     if match is None or match[2] not in (None, "m"):
         _refuse(path, "cpu", f"Could not parse '{text}' as a quantity.")
     cpus = Decimal(match[1]) / (1000 if match[2] else 1)
@@ -66,25 +66,26 @@ def _cpu(text: str, path: str) -> int:
 
 
 def _memory(text: str, cpus: int, path: str) -> int:
-    match = _QUANTITY.fullmatch(text)
+    match = QUANTITY.fullmatch(text)
     if match is None or match[2] == "m":
         _refuse(path, "memory", f"Could not parse '{text}' as a quantity.")
-    size = int(Decimal(match[1]) * _MEMORY_UNITS[match[2] or ""])
+    size = int(Decimal(match[1]) * MEMORY_UNITS[match[2] or ""])
     if size < 512 * _MIB:
         _refuse(
             path,
             "memory",
             f"Total memory < 512 Mi is {_GEN2_ONLY}",
         )
-    low, high = _MEMORY_OF[cpus]
+    low, high = MEMORY_OF[cpus]
     if not low <= size <= high:
         _refuse(
-            path, "memory", f"For {cpus}.0 CPU, memory must be between {_display(low)} and {_display(high)} inclusive."
+            path, "memory", f"For {cpus}.0 CPU, memory must be between {display(low)} and {display(high)} inclusive."
         )
     return size
 
 
-def _display(size: int) -> str:
+def display(size: int) -> str:
+    """A size as the service writes it."""
     return f"{size // _GIB}Gi" if size % _GIB == 0 else f"{size // _MIB}Mi"
 
 

@@ -34,11 +34,11 @@ class Bind:
     read_only: bool
 
 
-def check(template: Any, nfs_servers: tuple[str, ...]) -> None:
-    """Checks a TaskTemplate's volumes and mounts; raises ServiceError INVALID_ARGUMENT or UNIMPLEMENTED."""
+def check(template: Any, nfs_servers: tuple[str, ...], at: str = "template.template") -> None:
+    """Checks a template's volumes and mounts; raises ServiceError INVALID_ARGUMENT or UNIMPLEMENTED."""
     names: set[str] = set()
     for number, volume in enumerate(template.volumes):
-        path = f"template.template.volumes[{number}]"
+        path = f"{at}.volumes[{number}]"
         if not _NAME.fullmatch(volume.name) or volume.name in names:
             invalid(f"{path}.name: '{volume.name}' is not a unique DNS label.")
         names.add(volume.name)
@@ -46,7 +46,7 @@ def check(template: Any, nfs_servers: tuple[str, ...]) -> None:
     for container in template.containers:
         targets: set[str] = set()
         for number, mount in enumerate(container.volume_mounts):
-            path = f"template.template.containers[0].volume_mounts[{number}]"
+            path = f"{at}.containers[0].volume_mounts[{number}]"
             if mount.name not in names:
                 invalid(f"{path}.name: The volume '{mount.name}' is not defined.")
             target = PurePosixPath(mount.mount_path)

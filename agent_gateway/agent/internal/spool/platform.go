@@ -29,6 +29,7 @@ type Platform struct {
 	progress time.Time
 	dropped  int64
 	stamp    Stamp
+	marked   *marks
 }
 
 // NewPlatform starts copying to w.
@@ -48,7 +49,8 @@ func (p *Platform) Add(at int64, run int, line []byte, partial bool) {
 	}
 	b := p.pending
 	if p.dropped > 0 {
-		b = fmt.Appendf(b, `{"message":"%d lines are missing here: the platform did not take them in time","severity":"WARNING","sockerless":{"run":%d,"partial":false}}`+"\n", p.dropped, run)
+		b = fmt.Appendf(b, `{"message":"%d lines are missing here: the platform did not take them in time","severity":"WARNING","sockerless":{"run":%d,"partial":false`, p.dropped, run)
+		b = p.marked.end(b)
 		p.dropped = 0
 	}
 	if utf8.Valid(line) {
@@ -59,7 +61,7 @@ func (p *Platform) Add(at int64, run int, line []byte, partial bool) {
 	b = p.stamp.Append(append(b, `","time":"`...), at)
 	b = strconv.AppendInt(append(b, `","sockerless":{"run":`...), int64(run), 10)
 	b = strconv.AppendBool(append(b, `,"partial":`...), partial)
-	p.pending = append(b, "}}\n"...)
+	p.pending = p.marked.end(b)
 }
 
 // wait lets the reader catch up; false when it does not.

@@ -1,14 +1,13 @@
-"""`docker logs` of a container whose agent is gone: the lines of its execution in Cloud Logging."""
+"""`docker logs` of a container whose agent is gone: its lines in Cloud Logging."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from control_plane.backends.base import LogLine
-from control_plane.backends.cloud_run.executions import Executions
 from control_plane.backends.gcp.log_entries import Source
 from control_plane.backends.gcp.log_feed import OVERLAP, Follower, LogFeed
 from control_plane.backends.gcp.logs import LogReader
@@ -20,13 +19,19 @@ _CLOCK_SLACK = 120 * 1_000_000_000
 _ASK_AGAIN = 5.0
 """Longest pause in seconds between two looks at whether the execution has finished."""
 
+Origin = Callable[[Container], tuple[Source, str] | None]
+"""Whose output a container's is, and since when (RFC 3339); None for a container that never ran. Pure."""
+Finished = Callable[[Container], Awaitable[bool]]
+"""Whether a container's execution has ended, by the cloud. Raises CloudError."""
+
 
 class Archive:
     """Reads and follows. After `drain` seconds without a new line a finished execution's output counts as whole."""
 
-    def __init__(self, reader: LogReader, executions: Executions, drain: float) -> None:
+    def __init__(self, reader: LogReader, origin: Origin, finished: Finished, drain: float) -> None:
         self._reader = reader
-        self._executions = executions
+        self._origin = origin
+        self._finished = finished
         self._drain = drain
         self._feed = LogFeed(reader, interval=min(2.0, max(drain / 4, 0.1)))
 
@@ -38,11 +43,11 @@ class Archive:
         self, container: Container, *, since: int | None, until: int | None, tail: int | None, follow: bool
     ) -> AsyncIterator[LogLine]:
         """In time order. A container that never ran has none. Raises CloudError, Unavailable."""
-        execution = container.execution
-        if execution is None:
+        origin = self._origin(container)
+        if origin is None:
             return
-        source = Source(execution.job, execution.name.rpartition("/")[2])
-        begin = since or nanoseconds(execution.created_at) - _CLOCK_SLACK
+        source, created_at = origin
+        begin = since or nanoseconds(created_at) - _CLOCK_SLACK
         given: deque[LogLine] = deque()
         called_at = time.time_ns()
         async for line in self._reader.lines(source, since=begin, until=until, tail=tail):
@@ -65,7 +70,6 @@ class Archive:
 
     async def _follow(self, follower: Follower, container: Container, until: int | None) -> AsyncIterator[LogLine]:
         """Until the execution has finished, or `until` has passed, and nothing new has come for `drain` seconds."""
-        assert container.execution is not None
         loop = asyncio.get_running_loop()
         finished = container.state.status in ("exited", "dead")
         ask_at = loop.time()
@@ -76,7 +80,7 @@ class Archive:
                 yield line
                 continue
             if not finished and loop.time() >= ask_at:
-                finished = (await self._executions.outcome(container.execution.name)).finished
+                finished = await self._finished(container)
                 ask_at = loop.time() + pause
                 if finished:
                     follower.quiet_since = loop.time()
