@@ -13,13 +13,13 @@ const (
 	limitGrace  = 10 * time.Second       // between TERM and KILL at the run limit
 	limitRetry  = 100 * time.Millisecond // while the process is being started
 	freshFor    = 60 * time.Second       // so long an invocation counts as that of the run that begins
-	answersWait = 2 * time.Second        // for answers to be written
+	answersWait = 2 * time.Second        // for answers to be taken
 )
 
 // held is an invocation that waits for its answer.
 type held struct {
 	answer chan bool     // gets whether it is released
-	sent   chan struct{} // closed when the answer is written
+	sent   chan struct{} // closed when the client has taken it, or does not
 }
 
 // holds are the invocations that hold the platform's instance, and the run limit that they bring. Agent.mu is never taken under its mu.

@@ -142,7 +142,7 @@ class Backend(Protocol):
         ...
 
     async def hold(self, container: Container) -> None:
-        """The agent says that no request holds the platform's instance any more (docs/wire-protocol.md, section 7):
+        """The agent says that no request holds the platform's instance any more (docs/wire-protocol.md, section 8):
         asks for it again. Only where a run is a request; returns at once."""
         ...
 

@@ -204,6 +204,12 @@ async def test_the_life_of_a_link(world: World, client: httpx.AsyncClient) -> No
     started = {"tenant": TENANT, "boot": "b1", "type": "started", "seq": 1, "run": 1, "pid": 5, "at": "nonsense"}
     assert (await client.post(f"{base}/events", json=started, headers=gateway())).status_code == 204
     assert (await start).status_code == 204
+    for held, calls in ((None, 0), (True, 0), (False, 1)):
+        hello = {**about, "run": 1, "running": True} | ({} if held is None else {"held": held})
+        resumed = await client.post(f"{base}/hello", json=hello, headers=gateway())
+        assert resumed.json() == {"action": "resume"}
+        await world.settle()
+        assert len(world.cloud.held) == calls
     exited = {**started, "type": "exited", "seq": 2, "code": 3, "oom": True, "at": "2040-01-01T00:00:00Z"}
     for _ in range(2):
         assert (await client.post(f"{base}/events", json=exited, headers=gateway())).status_code == 204

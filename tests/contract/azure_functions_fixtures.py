@@ -104,8 +104,6 @@ class World:
                 "storage_account": STORAGE_ACCOUNT,
                 "storage_key": "a2V5",
                 "endpoint_url": self.cloud.http_url,
-                "identity_endpoint": f"{self.cloud.http_url}/msi/token",
-                "identity_header": self._header,
                 "log_analytics_workspace": WORKSPACE,
                 "log_drain": 0.3,
                 "callback_url": "http://relay",
@@ -118,8 +116,8 @@ class World:
         clients = Clients(
             settings.subscription_id,
             settings.endpoint_url,
-            identity_endpoint=settings.identity_endpoint,
-            identity_header=settings.identity_header,
+            identity_endpoint=f"{self.cloud.http_url}/msi/token",
+            identity_header=self._header,
         )
         found = AzureFunctionsBackend(settings, clients, Derived(), KEY)
         self.backends.append(found)

@@ -23,6 +23,8 @@ from tests.contract.local_gcp_fixtures import local_cloud, push
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
 WORKSPACE = "00000000-0000-0000-0000-000000000001"
 GROUP = "local"
+LOGS_AUDIENCE = "https://api.loganalytics.io"
+"""Else the client takes it from its endpoint."""
 STORAGE = "DefaultEndpointsProtocol=https;AccountName=local;AccountKey=bG9jYWw=;EndpointSuffix=core.windows.net"
 SETTINGS = {
     "AzureWebJobsStorage": STORAGE,
@@ -73,7 +75,9 @@ class Azure:
             credential, SUBSCRIPTION, base_url=url, per_call_policies=plain, retry_total=0, polling_interval=1,
             policies=None,
         )  # fmt: skip
-        self.logs = LogsQueryClient(credential, endpoint=f"{url}/v1", per_call_policies=plain, retry_total=0)
+        self.logs = LogsQueryClient(
+            credential, endpoint=f"{url}/v1", audience=LOGS_AUDIENCE, per_call_policies=plain, retry_total=0
+        )
         self.http = httpx.AsyncClient(base_url=url, timeout=30)
 
     async def close(self) -> None:
@@ -87,7 +91,7 @@ class Azure:
         return await poller.result()
 
     async def site(self, name: str, image: str, *, plan: str = "plan", **properties: Any) -> Any:
-        poller = await self.web.web_apps.begin_create_or_update(GROUP, name, site_body(image, plan, **properties))  # type: ignore[call-overload]  # noqa: E501
+        poller = await self.web.web_apps.begin_create_or_update(GROUP, name, site_body(image, plan, **properties))
         return await poller.result()
 
     async def get(self, site: str, path: str = "/", **options: Any) -> httpx.Response:

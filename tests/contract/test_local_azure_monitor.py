@@ -15,7 +15,7 @@ from tests.contract.local_azure_fixtures import WORKSPACE, azure_cloud, push_app
 LINES = [
     "plain text with a word-apart",
     'quote " and \\ backslash and \u00fc',
-    '{"sockerless":{"container":"abc","seq":7},"message":"hello"}',
+    '{"sockerless":{"container":"abc","seq":7},"message":"hello \U0001f600"}',
 ]
 
 
@@ -23,6 +23,8 @@ async def test_output_becomes_typed_rows(tmp_path: Path, monkeypatch: Any) -> No
     async with azure_cloud(tmp_path, monkeypatch) as (cloud, azure):
         await azure.plan()
         await azure.site("tool", await push_application(cloud))
+        await azure.get("tool")
+        assert len((await azure.query("AppServiceConsoleLogs")).rows) == 1
         began = datetime.now(UTC)
         await azure.say("tool", "to stdout")
         await azure.say("tool", "to stderr", "stderr")
@@ -71,9 +73,14 @@ async def test_output_becomes_typed_rows(tmp_path: Path, monkeypatch: Any) -> No
         ("where Level in ('Error', 'Warning')", []),
         ("where Level in~ ('error', 'informational')", [0, 1, 2]),
         ("where _ResourceId =~ '/x'", []),
+        ("where _ResourceId in~ ('/x', '/SUBSCRIPTIONS/s/X')", [0, 1, 2]),
+        ("where _ResourceId in ('/subscriptions/s/x')", [0, 1, 2]),
+        ("where _ResourceId !in ('/subscriptions/s/x')", []),
+        (r"""where ResultDescription contains "\ud83d\ude00" """, [2]),
+        (r"""where ResultDescription has "hello" | extend half = tostring(parse_json('["\\ud800"]')[0])""", [2]),
         ("where ingestion_time() > ago(1h) and ingestion_time() <= now()", [0, 1, 2]),
         ("where TimeGenerated > datetime(2999-01-01)", []),
-        ("where TimeGenerated between_never 1", None),
+        ("where TimeGenerated > ago(1h) between_never 1", None),
         ("order by TimeGenerated desc", [2, 1, 0]),
         ("sort by Level asc, TimeGenerated", [2, 1, 0]),
         ("order by TimeGenerated asc | take 2", [0, 1]),
@@ -126,8 +133,8 @@ async def test_other_queries_are_refused(tmp_path: Path, monkeypatch: Any, query
         with pytest.raises(HttpResponseError) as caught:
             await azure.query(query)
         assert caught.value.status_code == 400
-        assert caught.value.response is not None
-        error = caught.value.response.json()["error"]
+        response: Any = caught.value.response
+        error = response.json()["error"]
         assert (error["code"], error["innererror"]["code"]) == ("BadArgumentError", kind)
         assert error["innererror"]["innererror"]["code"] == code
 

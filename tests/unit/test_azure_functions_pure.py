@@ -31,7 +31,7 @@ KEY = b"k" * 32
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SOCKERLESS_CALLBACK_URL", "SOCKERLESS_ENDPOINT_URL", "IDENTITY_ENDPOINT"):
+    for name in ("SOCKERLESS_CALLBACK_URL", "SOCKERLESS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -102,7 +102,7 @@ def test_settings_that_do_not_fit_are_one_line(changes: dict[str, Any], text: st
 
 
 def test_secrets_are_not_shown() -> None:
-    found = settings(storage_key="hush1", registry_user="u", registry_password="hush2", identity_header="hush3")
+    found = settings(storage_key="hush1", registry_user="u", registry_password="hush2")
     assert "hush" not in repr(found)
 
 

@@ -116,7 +116,7 @@ async def test_without_pool_nothing_is_claimed_kept_or_made(records: MemoryRecor
 
 
 async def test_a_spare_that_cannot_be_made_is_no_harm(
-    records: MemoryRecords, deploying: Deploying, caplog: Any
+    records: MemoryRecords, deploying: Deploying, caplog: pytest.LogCaptureFixture
 ) -> None:
     pool = Pool(records, 1, deploying, patience=0.0)
     deploying.error = CloudError("RESOURCE_EXHAUSTED", "quota", "deploying")

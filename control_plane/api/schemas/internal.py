@@ -25,6 +25,8 @@ class AgentHello(Message):
     gateway: Annotated[str, Field(max_length=2048)] = ""
     run: Number = 0
     running: bool = False
+    held: bool | None = None
+    """Whether a request holds the platform's instance; None where that is of no concern."""
 
 
 class AgentEvent(Message):

@@ -16,7 +16,6 @@ from control_plane.backends.sizes import Resources
 from control_plane.errors import NotServed
 from control_plane.model import Container, Image
 
-ARCHITECTURE = "amd64"
 NOT_GIVEN = Resources(nano_cpus=0, memory=0)
 _DEFAULT_TIMEOUT = 600
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
@@ -73,7 +72,7 @@ def check(container: Container, settings: AzureFunctionsSettings) -> list[str]:
 
 def check_image(image: Image, settings: AzureFunctionsSettings) -> None:
     """Refuses what App Service could not pull or run. Raises NotServed."""
-    check_platform(image, ARCHITECTURE, TITLE)
+    check_platform(image, settings.architecture, TITLE)
     host = registry_host(image)
     if settings.registry and host != settings.registry:
         raise NotServed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -94,6 +94,9 @@ class AzureFunctionsSettings(BaseSettings):
         f"Size of a plan of a container without `-m` and `--cpus`, or of the shared plan: {', '.join(SKUS)}. Plans are "
         "of its family.",
     )
+    architecture: Literal["amd64", "arm64"] = _variable(
+        "SOCKERLESS_AZF_ARCHITECTURE", "amd64", "Architecture of the platform's machines; App Service has amd64 only."
+    )
     timeout: int = _variable(
         "SOCKERLESS_AZF_TIMEOUT",
         600,
@@ -144,13 +147,6 @@ class AzureFunctionsSettings(BaseSettings):
         "Where the cloud's APIs are in place of Azure's, `http://host:port` (a local cloud): Resource Manager, Log "
         "Analytics, tokens, and the apps by their `Host`.",
     )
-    identity_endpoint: str = _variable(
-        "IDENTITY_ENDPOINT",
-        "",
-        "Where a managed identity's tokens come from (App Service and Container Apps set it, a local cloud offers it); "
-        "empty: azure-identity's default credential.",
-    )
-    identity_header: str = _variable("IDENTITY_HEADER", "", "What its requests must show.", repr=False)
     endpoint_name: str = _variable(
         "SOCKERLESS_ENDPOINT_NAME",
         "sockerless",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,6 +34,7 @@ CONTAINER_ID = "SOCKERLESS_CONTAINER_ID"
 AGENT_TOKEN = "SOCKERLESS_AGENT_TOKEN"  # noqa: S105 (a name)
 CALLBACK_URL = "SOCKERLESS_AGENT_CALLBACK_URL"
 
+_ATTEMPT = "sockerless-attempt"
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
 
@@ -173,7 +175,11 @@ def put_into(service: Any, plan: FunctionPlan) -> None:
     service with a base image is patched by the platform, and its own image is not run.
     """
     kept = dict(service.template.labels)
-    service.template = {**plan.template(), "labels": kept | dict(plan.function["labels"])}
+    own = dict(plan.function["labels"])
+    if plan.is_in(service):
+        # It has failed: without any difference the service would make no new revision.
+        own[_ATTEMPT] = secrets.token_hex(4)
+    service.template = {**plan.template(), "labels": kept | own}
     service.labels.update(plan.function["labels"])
     service.build_config = None
     service.traffic = [{"type_": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100}]

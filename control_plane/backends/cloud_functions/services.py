@@ -16,6 +16,8 @@ from control_plane.backends.minute_quota import MinuteQuota
 _DOING = "putting the container's image into its function"
 _DEADLINE = 300.0
 _POLLS = (0.05, 2.0)
+_SETTLED = ("CONDITION_SUCCEEDED", "CONDITION_FAILED")
+_MOST_TRIES = 6
 
 
 class Services:
@@ -36,11 +38,16 @@ class Services:
         loop = asyncio.get_running_loop()
         ends = loop.time() + _DEADLINE
         tries = 0
+        anew = 1
         while True:
             service = await self._get(name)
             if plan.is_in(service):
-                await self._ready(name, service, ends)
-                return
+                service = await self._settled(name, service, ends)
+                if service.terminal_condition.state.name != "CONDITION_FAILED":
+                    return
+                if not anew:
+                    raise CloudError("FAILED_PRECONDITION", str(service.terminal_condition.message), _DOING)
+                anew -= 1
             put_into(service, plan)
             try:
                 operation = await call(_DOING, lambda timeout, s=service: self._update(s, timeout), repeat=UNSENT)  # type: ignore[misc]
@@ -50,6 +57,8 @@ class Services:
                 pause = pause_before(tries, error.code)
                 if error.code not in AMBIGUOUS or loop.time() + pause >= ends:
                     raise
+                # What failed for a passing reason may succeed, though the service has it as a failed revision now.
+                anew = int(tries < _MOST_TRIES)
             tries += 1
             await asyncio.sleep(pause)
 
@@ -65,18 +74,17 @@ class Services:
         await self._writes.turn()
         return await client.update_service(request={"service": service}, timeout=timeout, retry=None)
 
-    async def _ready(self, name: str, service: Any, ends: float) -> None:
-        """Waits until the newest revision serves."""
+    async def _settled(self, name: str, service: Any, ends: float) -> Any:
+        """The service once its newest revision serves, or has failed to."""
         loop = asyncio.get_running_loop()
         pause = _POLLS[0]
-        while service.reconciling or service.terminal_condition.state.name != "CONDITION_SUCCEEDED":
-            if not service.reconciling and service.terminal_condition.state.name == "CONDITION_FAILED":
-                raise CloudError("FAILED_PRECONDITION", str(service.terminal_condition.message), _DOING)
+        while service.reconciling or service.terminal_condition.state.name not in _SETTLED:
             if loop.time() + pause > ends:
                 raise CloudError("DEADLINE_EXCEEDED", "the function is not ready", _DOING)
             await asyncio.sleep(pause)
             pause = min(pause * 1.6, _POLLS[1])
             service = await self._get(name)
+        return service
 
     async def delete(self, name: str) -> bool:
         """DeleteService, not waited for; False when it is gone already. Raises CloudError."""

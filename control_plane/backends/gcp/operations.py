@@ -26,6 +26,7 @@ async def finished(operation: Any, doing: str, *, total: float) -> Any:
         pause = min(pause * 1.6, _LONGEST_POLL)
     status = operation.operation.error
     if status.code:
+        await operation.exception()  # the SDK keeps it too, and complains when nobody asks for it
         raise CloudError(_code_name(status.code), status.message, doing)
     return operation.operation
 

@@ -132,12 +132,16 @@ class Expressions:
         self._words.want("op", "(")
         equal = "=~" if word.endswith("~") else "=="
         tests: list[Callable[[Row], bool]] = []
+        listed: list[Expression] = []
         while not tests or self._words.takes("op", ","):
             right = self._sum()
+            listed.append(right)
             tests.append(compare(equal, left.kind, left.read, right.kind, right.read))
         self._words.want("op", ")")
         wanted = not word.startswith("!")
-        return Expression("bool", lambda row: any(test(row) for test in tests) is wanted)
+        constant = all(each.constant for each in listed)
+        among = Expression("dynamic", lambda row: [each.read(row) for each in listed], constant)
+        return Expression("bool", lambda row: any(test(row) for test in tests) is wanted, parts=(left, word, among))
 
     def _sum(self) -> Expression:
         left = self._signed()

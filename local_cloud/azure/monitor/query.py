@@ -192,8 +192,9 @@ def _narrow(bounds: Bounds, found: Expression) -> None:
     if not (isinstance(left, Expression) and isinstance(right, Expression) and right.constant):
         return
     value = right.read({})
-    if left.name == "_ResourceId" and op in ("==", "=~"):
-        bounds.resource = value.lower()
+    if left.name == "_ResourceId" and op in ("==", "=~", "in", "in~"):
+        named = frozenset(name.lower() for name in (value if isinstance(value, list) else [value]))
+        bounds.resources = named if bounds.resources is None else bounds.resources & named
     elif left.name == "TimeGenerated" and isinstance(value, int):
         if op in (">", ">=", "=="):
             bounds.since = max(bounds.since, value)

@@ -91,7 +91,8 @@ class MonitorFace:
             details = {"code": "QueryResultTruncated", "message": f"There were more than {len(rows)} rows."}
             partial = "There were some errors when processing your query."
             answer["error"] = {"code": "PartialError", "message": partial, "details": [details]}
-        return JSONResponse(answer)
+        # Kept to ASCII: a line may hold half a character as a JSON escape, which no UTF-8 can.
+        return Response(json.dumps(answer, separators=(",", ":")), media_type="application/json")
 
 
 def _value(kind: str, value: Any) -> Any:

@@ -8,6 +8,7 @@ a line. Rows of one chunk are a tick (100 ns, the precision of a datetime) apart
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ TICK = 100
 _LINE = 64 << 10
 """Bytes of the longest line that becomes one row; a longer one becomes several."""
 _READ = 256 << 10
+_COARSE = 10_000_000
+"""Nanoseconds: a file's time of change is that of the kernel's last tick, so it may be that much too early."""
 _BUSY, _IDLE = 0.1, 1.0
 """Seconds between looks at the files: after output was seen, and at most while all are silent."""
 _SCHEMA = """
@@ -54,12 +57,12 @@ Row = dict[str, Any]
 
 @dataclass(slots=True)
 class Bounds:
-    """What a query demands of all its rows (nanoseconds since 1970; a resource id in lower case)."""
+    """What a query demands of all its rows (nanoseconds since 1970; resource ids in lower case)."""
 
     since: int = 0
     until: int = (1 << 63) - 1
     ingested: int = 0
-    resource: str | None = None
+    resources: frozenset[str] | None = None
 
 
 class Tables:
@@ -174,7 +177,7 @@ class Tables:
             return False
         now = time.time_ns()
         lines = data.count(b"\n") + 1 + len(data) // _LINE
-        first = max(last + TICK, min(now, written) // TICK * TICK - lines * TICK)
+        first = max(last + TICK, min(now, written + _COARSE) // TICK * TICK - lines * TICK)
         with self._state.transaction():
             self._state.execute(
                 "INSERT INTO monitor_chunks(file, offset, length, lines, first, received) VALUES (?, ?, ?, ?, ?, ?)",
@@ -203,14 +206,14 @@ class Tables:
         chunks = self._state.all(
             "SELECT container, resource, stream, path, offset, length, first, received FROM monitor_chunks "
             "JOIN monitor_files ON monitor_files.id = file WHERE received BETWEEN ? AND ? AND first <= ? "
-            "AND first + lines * ? >= ? AND (? IS NULL OR resource = ?) ORDER BY monitor_chunks.id",
+            "AND first + lines * ? >= ? AND (? IS NULL OR resource IN (SELECT value FROM json_each(?))) "
+            "ORDER BY monitor_chunks.id",
             _integer(bounds.ingested - self._delay),
             time.time_ns() - self._delay,
             _integer(bounds.until),
             TICK,
             _integer(bounds.since),
-            bounds.resource,
-            bounds.resource,
+            *[_json(bounds.resources)] * 2,
         )
         for container, resource, stream, path, offset, length, first, received in chunks:
             level = "Error" if stream == "stderr" else "Informational"
@@ -221,12 +224,12 @@ class Tables:
     def _platform_rows(self, bounds: Bounds) -> Iterator[Row]:
         found = self._state.all(
             "SELECT moment, resource, container, level, message FROM monitor_platform "
-            "WHERE moment BETWEEN ? AND ? AND moment <= ? AND (? IS NULL OR resource = ?) ORDER BY id",
+            "WHERE moment BETWEEN ? AND ? AND moment <= ? "
+            "AND (? IS NULL OR resource IN (SELECT value FROM json_each(?))) ORDER BY id",
             _integer(max(bounds.since, bounds.ingested - self._delay)),
             _integer(bounds.until),
             time.time_ns() - self._delay,
-            bounds.resource,
-            bounds.resource,
+            *[_json(bounds.resources)] * 2,
         )
         for moment, resource, container, level, message in found:
             shared = _shared(PLATFORM, resource, container, level, moment + self._delay)
@@ -284,6 +287,10 @@ def _lines(path: str, offset: int, length: int) -> Iterator[str]:
 def _integer(moment: int) -> int:
     """A moment that the database can hold; years may lie beyond."""
     return min(max(moment, 0), (1 << 63) - 1)
+
+
+def _json(names: frozenset[str] | None) -> str | None:
+    return None if names is None else json.dumps(sorted(names))
 
 
 def _size(path: str) -> int:

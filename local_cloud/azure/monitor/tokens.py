@@ -76,7 +76,8 @@ def _meaning(kind: str, match: re.Match[str]) -> str:
     if kind == "verbatim":
         quote = value[1]
         return value[2:-1].replace(quote * 2, quote)
-    return _ESCAPE.sub(_escape, value[1:-1])
+    units = _ESCAPE.sub(_escape, value[1:-1])
+    return units.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # two escapes may be one character
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -7,6 +7,7 @@ the Cloud Run Admin API as well; what that changes stays until the function is d
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from google.protobuf import empty_pb2
@@ -24,6 +25,7 @@ from local_cloud.gcp.storage.model import Buckets
 from local_cloud.options import PROJECT_NUMBER, Options
 from local_cloud.quotas import Rate
 
+_log = logging.getLogger(__name__)
 _WAIT_LIMIT = 30.0
 _WRITABLE = ("description", "build_config", "service_config", "event_trigger", "labels", "environment", "kms_key_name")
 _Empty: Any = getattr(empty_pb2, "Empty")  # noqa: B009 - the class is made at run time
@@ -157,7 +159,11 @@ class Functions:
             function.state = messages.ACTIVE
         except ServiceError as refusal:
             error = refusal
-            messages.failed(function, refusal.message)
+        except Exception:
+            _log.exception("function %s could not be deployed", row.name)
+            error = ServiceError("INTERNAL", "An internal error has occurred.")
+        if error is not None:
+            messages.failed(function, error.message)
         self._end(row, function, error)
 
     async def _build(self, function: Any) -> None:

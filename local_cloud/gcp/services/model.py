@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-import uuid
 from typing import Any, NoReturn
 
-from google.api import launch_stage_pb2
-from google.cloud import run_v2
-
-from local_cloud.errors import ServiceError, invalid, not_found, unserved
+from local_cloud.errors import ServiceError, not_found
 from local_cloud.gcp.functions.built import is_built
 from local_cloud.gcp.operations import Operations
-from local_cloud.gcp.run import conditions, labels, outcomes
+from local_cloud.gcp.run import conditions, outcomes
 from local_cloud.gcp.run import names as run_names
-from local_cloud.gcp.run.template import CREATOR, new_etag
-from local_cloud.gcp.services import masks, names, template, traffic
+from local_cloud.gcp.services import masks, names, traffic
+from local_cloud.gcp.services.changes import INPUT, PLAIN, Changes
 from local_cloud.gcp.services.pool import InstancePool
 from local_cloud.gcp.services.records import RevisionRecord, ServiceMessage, ServiceRecord, ServiceRecords
 from local_cloud.images import Images
 from local_cloud.options import Options
 from local_cloud.quotas import Rate
 
+_log = logging.getLogger(__name__)
+_KEPT_DAYS = 30
 _IMPORT_LIMIT = 30.0
 """Seconds that a change waits for the image's import, with no delay set, to answer with its operation done."""
-_INPUT = ("labels", "annotations", "template", "traffic", "custom_audiences", "scaling", "binary_authorization")
-_PLAIN = ("description", "client", "client_version", "ingress", "invoker_iam_disabled", "default_uri_disabled")
-_ALL = int(run_v2.IngressTraffic.INGRESS_TRAFFIC_ALL)
-_KEPT_DAYS = 30
 
 
 class Services:
@@ -51,6 +46,7 @@ class Services:
         self._project = project
         self._options = options
         self._writes = writes
+        self._changes = Changes(records, images, options)
         self._working: set[asyncio.Task[None]] = set()
 
     # --- CreateService, UpdateService
@@ -60,30 +56,8 @@ class Services:
         location = str(run_names.location(parent, self._project))
         self._writes.take()
         names.check_service_id(service_id)
-        service = self.fresh(f"{location}/services/{service_id}", wanted)
+        service = self._changes.fresh(f"{location}/services/{service_id}", wanted)
         return await self._accept(service, wanted, dry=dry)
-
-    def fresh(self, name: str, wanted: Any) -> Any:
-        """A new service's message, its contents checked but not yet in it; raises ServiceError."""
-        location, _, service_id = name.partition("/services/")
-        service = ServiceMessage(name=name, uid=str(uuid.uuid4()), creator=CREATOR)
-        self._check(service, wanted)
-        if self._records.service(name) is not None:
-            raise ServiceError("ALREADY_EXISTS", f"Resource '{service_id}' already exists.")
-        self.check_quota(location)
-        service.uri = f"https://{names.host(name)}"
-        service.urls.extend([f"https://{names.numbered_host(name)}", service.uri])
-        service.create_time.FromNanoseconds(time.time_ns())
-        return service
-
-    def check_quota(self, location: str) -> None:
-        """Raises ServiceError RESOURCE_EXHAUSTED when a region is full of services."""
-        limit = self._options.quotas.services
-        if limit is not None and self._records.count_services(location) >= limit:
-            raise ServiceError(
-                "RESOURCE_EXHAUSTED",
-                f"Quota exceeded for services per region: the limit is {limit} services in a project and region.",
-            )
 
     async def update(self, wanted: Any, mask: Any, *, allow_missing: bool, dry: bool) -> Any:
         """Services.UpdateService: the masked fields, or the whole service, are replaced; returns the operation."""
@@ -98,27 +72,12 @@ class Services:
         if record.deleting:
             raise ServiceError("FAILED_PRECONDITION", f"Service '{service_id}' is being deleted.")
         if mask.paths:
-            wanted = masks.merged(record.service, wanted, mask, (*_INPUT, *_PLAIN, "launch_stage"))
-        self._check(record.service, wanted)
+            wanted = masks.merged(record.service, wanted, mask, (*INPUT, *PLAIN, "launch_stage"))
+        self._changes.check(record.service, wanted)
         return await self._accept(record.service, wanted, dry=dry)
 
-    def _check(self, service: Any, wanted: Any) -> None:
-        labels.check_labels(wanted.labels, "service.labels")
-        labels.check_annotations(wanted.annotations, "service.annotations")
-        if len(wanted.description) > 512:
-            invalid("service.description: must be at most 512 characters long.")
-        if wanted.iap_enabled or wanted.HasField("multi_region_settings") or wanted.HasField("build_config"):
-            unserved("service.iap_enabled, multi_region_settings and build_config.")
-        if wanted.scaling.min_instance_count or wanted.scaling.HasField("manual_instance_count"):
-            unserved("service.scaling: instances are started by requests; set template.scaling.max_instance_count.")
-        template.check(wanted.template, self._images, self._options.nfs_servers)
-        if wanted.template.revision:
-            names.check_revision_id(wanted.template.revision, service.name.rpartition("/")[2])
-        named = ServiceMessage(name=service.name, template=wanted.template, traffic=wanted.traffic)
-        traffic.check(named, self._records)
-
     async def _accept(self, service: Any, wanted: Any, *, dry: bool) -> Any:
-        record, revision = self.prepare(service, wanted)
+        record, revision = self._changes.prepare(service, wanted)
         location = service.name.partition("/services/")[0]
         if dry:
             return outcomes.done_operation(location, record.service)
@@ -131,40 +90,6 @@ class Services:
             await asyncio.wait({working}, timeout=_IMPORT_LIMIT)
             return self._operations.get(operation.name)
         return operation
-
-    def prepare(self, service: Any, wanted: Any) -> tuple[ServiceRecord, RevisionRecord | None]:
-        """A service with what is wanted of it, and its new revision, if any. Raises ServiceError ALREADY_EXISTS."""
-        before = type(service)()
-        before.CopyFrom(service)
-        for field in _INPUT:
-            service.ClearField(field)
-            if _present(wanted, field):
-                getattr(service, field).MergeFrom(getattr(wanted, field))
-        for field in _PLAIN:
-            setattr(service, field, getattr(wanted, field))
-        service.ingress = service.ingress or _ALL
-        service.launch_stage = wanted.launch_stage or launch_stage_pb2.GA
-        template.complete(service.template)
-        service.generation += 1
-        service.last_modifier, service.etag, service.reconciling = CREATOR, new_etag(), True
-        service.update_time.FromNanoseconds(time.time_ns())
-        del service.conditions[:]
-        conditions.fill(service.terminal_condition, "Ready", conditions.RECONCILING)
-        return ServiceRecord(service), self._revision(service, before)
-
-    def _revision(self, service: Any, before: Any) -> RevisionRecord | None:
-        wanted, unchanged = service.template.revision, template.same(service.template, before.template)
-        known = self._records.revision(f"{service.name}/revisions/{wanted}") if wanted else None
-        if unchanged and before.latest_created_revision and (not wanted or wanted == before.template.revision):
-            return None
-        if known is not None:
-            raise ServiceError(
-                "ALREADY_EXISTS", f"Revision named '{wanted}' with different configuration already exists."
-            )
-        revision_id = wanted or names.new_revision_id(service.name.rpartition("/")[2], service.generation)
-        revision = template.new_revision(service, revision_id)
-        service.latest_created_revision = revision.name
-        return RevisionRecord(revision, "", "")
 
     def put(self, record: ServiceRecord, revision: RevisionRecord | None = None) -> None:
         """Writes a service and its new revision."""
@@ -191,6 +116,9 @@ class Services:
             await self.ready(record)
         except ServiceError as refusal:
             error = refusal
+        except Exception:
+            _log.exception("service %s could not be reconciled", record.service.name)
+            error = ServiceError("INTERNAL", "Internal error encountered.")
         operation, name = record.operation, record.service.name
         with self._records.state.transaction():
             current = self._records.service(name)
@@ -247,6 +175,10 @@ class Services:
 
     # --- for Cloud Functions
 
+    def check_quota(self, location: str) -> None:
+        """Raises ServiceError RESOURCE_EXHAUSTED when a region is full of services."""
+        self._changes.check_quota(location)
+
     def exists(self, name: str) -> bool:
         """Whether there is a service of a full name."""
         return self._records.service(name) is not None
@@ -260,11 +192,11 @@ class Services:
         """Makes a service what a function was built into, whatever it is now; returns it. Raises ServiceError."""
         known = self._records.service(wanted.name)
         if known is None:
-            service = self.fresh(wanted.name, wanted)
+            service = self._changes.fresh(wanted.name, wanted)
         else:
             service, wanted.invoker_iam_disabled = known.service, known.service.invoker_iam_disabled
-            self._check(service, wanted)
-        record, revision = self.prepare(service, wanted)
+            self._changes.check(service, wanted)
+        record, revision = self._changes.prepare(service, wanted)
         with self._records.state.transaction():
             self.put(record, revision)
         await self.ready(record)
@@ -392,8 +324,3 @@ class Services:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _present(message: Any, field: str) -> bool:
-    descriptor = message.DESCRIPTOR.fields_by_name[field]
-    return bool(getattr(message, field)) if descriptor.is_repeated else bool(message.HasField(field))

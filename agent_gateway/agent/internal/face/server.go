@@ -24,7 +24,7 @@ type Answer struct {
 	Status int
 	Body   any
 	Allow  string // the methods, with 405
-	Sent   func() // called when the answer is with the kernel, or cannot be delivered
+	Sent   func() // called when the client has taken the answer, or does not
 }
 
 // Server answers requests with Handle, which may take its time: it should look at Request.Gone then.
@@ -76,13 +76,17 @@ func (s *Server) serve(nc net.Conn) {
 		io.Copy(io.Discard, br) // what comes after the request means nothing here
 		close(q.gone)
 	}()
-	s.send(nc, q, s.Handle(q))
+	answer := s.Handle(q)
+	s.send(nc, q, answer)
 	if tc, ok := nc.(*net.TCPConn); ok {
 		tc.CloseWrite()
 	}
 	select {
 	case <-q.gone:
 	case <-time.After(farewellTime):
+	}
+	if answer.Sent != nil {
+		answer.Sent()
 	}
 }
 
@@ -109,9 +113,6 @@ var reasons = map[int]string{200: "OK", 202: "Accepted", 400: "Bad Request", 403
 	505: "HTTP Version Not Supported"}
 
 func (s *Server) send(nc net.Conn, q *Request, a Answer) {
-	if a.Sent != nil {
-		defer a.Sent()
-	}
 	var body []byte
 	if a.Body != nil {
 		body, _ = json.Marshal(a.Body) // of strings, numbers and maps
