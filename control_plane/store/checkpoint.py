@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 from pathlib import Path
@@ -49,6 +50,14 @@ class Checkpointer:
             self._running = None
         if self._dirty:
             self.wrote()
+
+    async def empty(self) -> None:
+        """The log has no room left: what it holds goes into the database file, so that it is written from its beginning
+        again. Whether that worked, the next write tells."""
+        if self._running is not None:
+            await asyncio.gather(asyncio.shield(self._running), return_exceptions=True)
+        with contextlib.suppress(sqlite3.Error, OSError):
+            await asyncio.to_thread(self._checkpoint, "RESTART")
 
     def _checkpoint(self, mode: str) -> None:
         connection = sqlite3.connect(self._path, timeout=1.0, isolation_level=None)

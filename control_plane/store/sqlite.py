@@ -218,13 +218,18 @@ class SqliteStore:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _BUSY_DEADLINE
         delay = 0.001
+        emptied = False
         while True:
             try:
                 done = statement()
             except sqlite3.OperationalError as error:
                 code = getattr(error, "sqlite_errorcode", 0) & 0xFF
                 if code == sqlite3.SQLITE_FULL:
-                    raise StoreFull(_FULL) from error
+                    if emptied:
+                        raise StoreFull(_FULL) from error
+                    emptied = True
+                    await self._checkpointer.empty()
+                    continue
                 if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or loop.time() > deadline:
                     raise
                 await asyncio.sleep(delay * (0.5 + random.random()))
