@@ -38,7 +38,7 @@ async def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
     pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
     store._connection.execute(f"PRAGMA max_page_count={pages}")
     with pytest.raises(StoreFull, match="no space left"):
-        await store.create("containers", "t", "big", {"x": "y" * 1_000_000})
+        await store.create("containers", "t", "big", {"x": "y" * 5_000_000})
     store._connection.execute("PRAGMA max_page_count=1000000")
     assert await store.get("containers", "t", "big") is None
     assert (await store.replace(small, {"n": 2})).body == {"n": 2}
