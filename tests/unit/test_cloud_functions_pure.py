@@ -10,6 +10,7 @@ import pytest
 from google.cloud import functions_v2, run_v2
 
 from control_plane.backends.cloud_functions import answers, capabilities, plan, source
+from control_plane.backends.cloud_functions.host_config import HOST_CONFIG
 from control_plane.backends.cloud_functions.requests import Answer
 from control_plane.backends.cloud_functions.settings import CloudFunctionsSettings, SettingsError, load_settings
 from control_plane.backends.host_config import host_config
@@ -239,7 +240,7 @@ def test_options_are_refused_by_name() -> None:
 
 
 def test_every_field_of_the_common_table_is_there() -> None:
-    assert [option.field for option in capabilities.HOST_CONFIG] == [o.field for o in host_config("x", "y")]
+    assert [option.field for option in HOST_CONFIG] == [o.field for o in host_config("x", "y")]
 
 
 def test_images_that_cannot_get_the_agent_are_refused_at_create() -> None:

@@ -262,7 +262,10 @@ class CloudFunctionsBackend:
         self._invocations.start(invocation)
 
     async def rest(self, container: Container) -> None:
-        """Nothing: a function that is not invoked does not run, and costs nothing."""
+        """See `Backend.rest`. A function that is not invoked does not run: it is only not invoked again."""
+        held = self._invocations.of(container.id)
+        if held is not None:
+            held.cancelled = True
 
     async def remove(self, container: Container) -> None:
         """See `Backend.remove`: the function goes back to the pool after a clean end, else it is deleted."""
