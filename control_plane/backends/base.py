@@ -26,6 +26,9 @@ class Capabilities:
     """Docker command or behaviour (`docker start`) → how it differs here from the other backends, and why."""
     agentless: bool = True
     """Can run the user's own command without the agent, when no agent ever connects."""
+    restarts_in_place: bool = False
+    """The platform starts the process of a running container anew when it has ended, in the container's place: an agent
+    with another boot is the successor of one that is gone, not its rival."""
     enforces_limit: bool = True
     """The platform itself ends a run at `max_run_seconds`; else the agent does, from the start of the process on."""
 

@@ -53,13 +53,35 @@ class Document:
 
 
 def documents() -> list[Document]:
-    """One a backend."""
+    """One a backend. What is imported for it loads no cloud's SDK."""
+    return [_cloud_run(), _cloud_functions(), _azure_functions()]
+
+
+def _cloud_run() -> Document:
     from control_plane.backends.cloud_run.backend import environment_names
     from control_plane.backends.cloud_run.capabilities import capabilities
     from control_plane.backends.cloud_run.host_config import HOST_CONFIG
     from control_plane.backends.cloud_run.settings import CloudRunSettings
 
-    return [Document("cloud_run.md", CloudRunSettings, HOST_CONFIG, environment_names(), capabilities())]
+    return Document("cloud_run.md", CloudRunSettings, HOST_CONFIG, environment_names(), capabilities())
+
+
+def _cloud_functions() -> Document:
+    from control_plane.backends.cloud_functions.capabilities import capabilities
+    from control_plane.backends.cloud_functions.host_config import HOST_CONFIG
+    from control_plane.backends.cloud_functions.plan import environment_names
+    from control_plane.backends.cloud_functions.settings import CloudFunctionsSettings
+
+    return Document("cloud_functions.md", CloudFunctionsSettings, HOST_CONFIG, environment_names(), capabilities())
+
+
+def _azure_functions() -> Document:
+    from control_plane.backends.azure_functions.capabilities import capabilities
+    from control_plane.backends.azure_functions.host_config import HOST_CONFIG
+    from control_plane.backends.azure_functions.settings import AzureFunctionsSettings
+    from control_plane.backends.azure_functions.site import environment_names
+
+    return Document("azure_functions.md", AzureFunctionsSettings, HOST_CONFIG, environment_names(), capabilities())
 
 
 def settings_table(settings: type[BaseSettings]) -> str:

@@ -212,7 +212,8 @@ class Embedded:
 
         listen = self._agent_address()
         url = self._settings.callback_url or listen.replace("tcp://", "http://")
-        cloud_run = self._cloud_run(url)
+        backends = self._backends(url)
+        cloud_run = backends["cloud_run"]
         key = cloud_run.agent_token.encode() or _remembered_key(self._data / "key")
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -226,7 +227,7 @@ class Embedded:
             app,
         )
         store = SqliteStore(self._data / "state.sqlite")
-        self._control_plane = ControlPlane(self._deployment(cloud_run, key, url), store, {url: self._gateway.agents})
+        self._control_plane = ControlPlane(self._deployment(backends, key, url), store, {url: self._gateway.agents})
         await self._gateway.start()
         self.addresses = self._gateway.docker_addresses
         await self._control_plane.start()
@@ -243,7 +244,7 @@ class Embedded:
         await self._runtime.close()
         return running
 
-    def _deployment(self, cloud_run: Any, key: bytes, url: str) -> Any:
+    def _deployment(self, backends: dict[str, Any], key: bytes, url: str) -> Any:
         from control_plane.compose import Deployment
         from control_plane.registry.push import RegistrySettings
         from control_plane.services.run_settings import RunSettings
@@ -252,9 +253,7 @@ class Embedded:
         temporary.mkdir(mode=0o700, exist_ok=True)
         return Deployment(
             settings=self._settings,
-            cloud_run=cloud_run,
-            cloud_functions=local_cloud_functions(url, self._cloud.grpc_target, self._cloud.http_url),
-            azure_functions=local_azure_functions(url, self._cloud.http_url),
+            **backends,
             azure_identity=self._cloud.azure_identity,
             registry=RegistrySettings(url=self._cloud.http_url, prefix=f"{PROJECT}/sockerless"),
             run=RunSettings(
@@ -272,11 +271,17 @@ class Embedded:
             temporary=temporary,
         )
 
-    def _cloud_run(self, url: str) -> Any:
-        from control_plane.backends.cloud_run.settings import SettingsError
+    def _backends(self, url: str) -> dict[str, Any]:
+        """Field of `Deployment` → the backend's settings."""
+        from control_plane.backends.settings_error import SettingsError
 
+        grpc, http = self._cloud.grpc_target, self._cloud.http_url
         try:
-            return local_cloud_run(url, self._cloud.grpc_target, self._cloud.http_url)
+            return {
+                "cloud_run": local_cloud_run(url, grpc, http),
+                "cloud_functions": local_cloud_functions(url, grpc, http),
+                "azure_functions": local_azure_functions(url, http),
+            }
         except SettingsError as error:
             raise CannotStart(str(error)) from None
 

@@ -30,8 +30,11 @@ class Hello:
     now: float
 
 
-def greet(container: Container, hello: Hello) -> tuple[Container, Action]:
-    """The container with its link recorded, and what the agent is to do."""
+def greet(container: Container, hello: Hello, *, in_place: bool = False) -> tuple[Container, Action]:
+    """The container with its link recorded, and what the agent is to do.
+
+    `in_place`: `Capabilities.restarts_in_place` of its platform.
+    """
     state, known = container.state, container.agent
     if state.status in {"removing", "dead"} or hello.run > state.run:
         return container, "shutdown"
@@ -42,7 +45,7 @@ def greet(container: Container, hello: Hello) -> tuple[Container, Action]:
     if hello.run != 0:
         # It ran something, and another process has taken its place since; or nobody remembers it.
         return container, "shutdown"
-    return _new_agent(container, hello)
+    return _new_agent(container, hello, in_place=in_place)
 
 
 def _known_agent(container: Container, hello: Hello) -> Action:
@@ -51,9 +54,9 @@ def _known_agent(container: Container, hello: Hello) -> Action:
     return "resume"
 
 
-def _new_agent(container: Container, hello: Hello) -> tuple[Container, Action]:
+def _new_agent(container: Container, hello: Hello, *, in_place: bool) -> tuple[Container, Action]:
     state, known = container.state, container.agent
-    rival = known is not None and known.connected
+    rival = known is not None and known.connected and not in_place
     if state.status == "starting" and not rival:
         return _linked(container, hello), "start"
     if state.status in {"running", "paused"} and not rival:

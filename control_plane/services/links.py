@@ -88,7 +88,8 @@ class Links:
         def change(current: Container) -> Container:
             nonlocal action, before
             before = current
-            after, action = greet(current, hello)
+            in_place = self._backends[current.backend].capabilities.restarts_in_place
+            after, action = greet(current, hello, in_place=in_place)
             return after
 
         container = await self._containers.update(tenant, container_id, change)
@@ -98,6 +99,7 @@ class Links:
             await self._outcomes.follow_up(before, container)
         if action == "shutdown":
             _log.info("container %s (%s): an agent is told to shut down", container_id[:12], container.state.status)
+            self._rest(container)
             return {"action": action}
         self.greeted.add(container_id)
         if message.get("held") is False:
@@ -131,6 +133,13 @@ class Links:
         if after.state.status in {"running", "paused", "starting"}:
             if self._suspicion is not None:
                 self._background.spawn(self._suspicion.look_after(after), f"look after {container_id[:12]}")
-        elif after.state.status in {"created", "exited"}:
-            resting = self._backends[after.backend].rest(after)
-            self._background.spawn(resting, f"rest what {container_id[:12]} ran in")
+        else:
+            self._rest(after)
+
+    def _rest(self, container: Container) -> None:
+        """The platform need not keep what a container ran in that has ended, and whose agent ends too."""
+        if container.state.status in {"created", "exited"} and (
+            container.agent is None or not container.agent.connected
+        ):
+            resting = self._backends[container.backend].rest(container)
+            self._background.spawn(resting, f"rest what {container.id[:12]} ran in")

@@ -62,12 +62,12 @@ async def _cosmos(directory: Path) -> Open:
     return await cosmos_opener(server.port)
 
 
-async def cosmos_opener(port: int) -> Open:
+async def cosmos_opener(port: int, name: str = "") -> Open:
     """Makes a database of its own, as Terraform would, and gives what opens it."""
     from azure.cosmos import PartitionKey
     from azure.cosmos.aio import CosmosClient
 
-    url, name = f"http://127.0.0.1:{port}", f"test-{secrets.token_hex(6)}"
+    url, name = f"http://127.0.0.1:{port}", name or f"test-{secrets.token_hex(6)}"
     async with CosmosClient(url, credential=COSMOS_KEY, enable_endpoint_discovery=False) as client:
         database = await client.create_database(name)
         await database.create_container("documents", PartitionKey("/partition"), default_ttl=-1)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+from azure.core.exceptions import HttpResponseError
 
 from tests.contract.local_azure_fixtures import APPLICATION, GROUP, SETTINGS, azure_cloud, push_application
 from tests.contract.local_gcp_fixtures import ProcessRuntime
@@ -99,9 +101,13 @@ async def test_a_process_that_ends_is_started_again(tmp_path: Path, monkeypatch:
         await azure.site("tool", await push_application(cloud))
         first = (await azure.get("tool")).text
         assert (await azure.get("tool", "/exit")).status_code == 502
-        again = await azure.get("tool")
-        assert again.status_code == 200
-        assert again.text != first
+
+        async def another() -> bool:
+            again = await azure.get("tool")
+            assert again.status_code in (200, 502)  # the process has ended, and nobody has noticed yet
+            return bool(again.status_code == 200 and again.text != first)
+
+        await until(another)
         assert "has exited. It will be started again." in await azure.platform_log("tool")
     await runtime.end()
 
@@ -194,4 +200,57 @@ async def test_running_sites_outlive_the_local_cloud(tmp_path: Path, monkeypatch
         query = "AppServiceConsoleLogs | where _ResourceId endswith '/kept' | project ResultDescription"
         assert [row[0] for row in (await azure.query(query)).rows] == ["application starts", "before", "after"]
         assert len(await running(runtime)) == 2
+    await runtime.end()
+
+
+async def test_the_command_line_replaces_the_images_command(tmp_path: Path, monkeypatch: Any) -> None:
+    runtime = ProcessRuntime()
+    async with azure_cloud(tmp_path, monkeypatch, runtime) as (cloud, azure):
+        await azure.plan()
+        await azure.site("tool", await push_application(cloud), enabled=False)
+        body = {"properties": {"appCommandLine": "one 'two three'"}}
+        changed = await azure.web.web_apps.create_or_update_configuration(GROUP, "tool", body)
+        assert changed.properties.app_command_line == "one 'two three'"
+        await azure.web.web_apps.start(GROUP, "tool")
+        assert (await azure.get("tool")).status_code == 200
+        (spec,) = runtime.specs.values()
+        assert spec.argv[-2:] == ("one", "two three")
+    await runtime.end()
+
+
+async def test_a_container_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: Any) -> None:
+    runtime = ProcessRuntime()
+    deaf = APPLICATION.replace(
+        "signal.signal(signal.SIGTERM, lambda *_: (",
+        "signal.signal(signal.SIGTERM, lambda *_: print('deaf', flush=True)); (lambda: (",
+    )
+    async with azure_cloud(tmp_path, monkeypatch, runtime) as (cloud, azure):
+        await azure.plan()
+        settings = {"WEBSITES_CONTAINER_STOP_TIME_LIMIT": "1"}
+        await azure.site("tool", await push_application(cloud, deaf), settings=settings)
+        assert (await azure.get("tool")).status_code == 200
+        await azure.web.web_apps.stop(GROUP, "tool")
+        await until(lambda: _none(runtime))
+        table = await azure.query("AppServiceConsoleLogs | where ResultDescription == 'deaf' | count")
+        assert table.rows[0][0] == 1
+    await runtime.end()
+
+
+async def test_a_slow_start_delays_the_container_and_a_failing_one_starts_none(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    runtime = ProcessRuntime()
+    async with azure_cloud(tmp_path, monkeypatch, runtime) as (cloud, azure):
+        await azure.plan()
+        await azure.site("tool", await push_application(cloud), enabled=False)
+        faults: Any = {"Sites.Start": {"operation_error": "INTERNAL"}}
+        assert (await azure.http.put("/_local/faults", json=faults)).status_code == 204
+        with pytest.raises(HttpResponseError):
+            await azure.web.web_apps.start(GROUP, "tool")
+        assert (await azure.get("tool")).status_code == 403
+        faults = {"Sites.Start": {"operation_delay": 0.3}}
+        assert (await azure.http.put("/_local/faults", json=faults)).status_code == 204
+        await azure.web.web_apps.start(GROUP, "tool")
+        assert not runtime.specs
+        assert (await azure.get("tool")).status_code == 200
     await runtime.end()

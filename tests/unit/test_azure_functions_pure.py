@@ -12,9 +12,10 @@ from control_plane.backends.azure.sizes import SKUS, size
 from control_plane.backends.azure_functions import capabilities
 from control_plane.backends.azure_functions.host_config import HOST_CONFIG
 from control_plane.backends.azure_functions.invocations import judged
-from control_plane.backends.azure_functions.settings import AzureFunctionsSettings, SettingsError, load_settings
+from control_plane.backends.azure_functions.settings import AzureFunctionsSettings, load_settings
 from control_plane.backends.azure_functions.site import app_plan, environment_names, invoke_key
 from control_plane.backends.cloud_run.host_config import HOST_CONFIG as COMMON
+from control_plane.backends.settings_error import SettingsError
 from control_plane.backends.sizes import GIB, Resources
 from control_plane.errors import DockerError, InvalidParameter, NotServed
 from control_plane.model import Container, Image, Mount

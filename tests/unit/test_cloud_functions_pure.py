@@ -12,8 +12,9 @@ from google.cloud import functions_v2, run_v2
 from control_plane.backends.cloud_functions import answers, capabilities, plan, source
 from control_plane.backends.cloud_functions.host_config import HOST_CONFIG
 from control_plane.backends.cloud_functions.requests import Answer
-from control_plane.backends.cloud_functions.settings import CloudFunctionsSettings, SettingsError, load_settings
+from control_plane.backends.cloud_functions.settings import CloudFunctionsSettings, load_settings
 from control_plane.backends.host_config import host_config
+from control_plane.backends.settings_error import SettingsError
 from control_plane.errors import InvalidParameter, NotServed
 from control_plane.model import Container, Image, Mount
 

@@ -124,4 +124,3 @@ def test_capabilities_carry_a_reason_for_each_refused_option() -> None:
     refused = capabilities.capabilities().refused_options
     assert refused["HostConfig.Privileged"]
     assert all(refused.values())
-

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from control_plane.backends import binds, sizes
 from control_plane.backends.cloud_run import injection
 from control_plane.backends.cloud_run.job import agent_job, plain_job
-from control_plane.backends.cloud_run.settings import CloudRunSettings, SettingsError, load_settings
+from control_plane.backends.cloud_run.settings import CloudRunSettings, load_settings
 from control_plane.backends.gcp import labels, resources
 from control_plane.backends.location import Location, volume_location
+from control_plane.backends.settings_error import SettingsError
 from control_plane.backends.sizes import GIB, MIB, Resources
 from control_plane.errors import InvalidParameter
 from control_plane.model import Container, Image, Mount

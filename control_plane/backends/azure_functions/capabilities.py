@@ -47,6 +47,7 @@ def capabilities(settings: AzureFunctionsSettings | None = None) -> Capabilities
         refused_options=refused_options(HOST_CONFIG),
         differences=dict(DIFFERENCES),
         agentless=False,
+        restarts_in_place=True,
         enforces_limit=False,
     )
 

@@ -9,6 +9,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from control_plane.backends.azure.sizes import SKUS, Sku
+from control_plane.backends.settings_error import SettingsError
+
+__all__ = ["AzureFunctionsSettings", "SettingsError", "load_settings"]
 
 _IDENTITY = re.compile(
     r"^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.ManagedIdentity/"
@@ -20,10 +23,6 @@ _REQUIRED = {
     "SOCKERLESS_AZF_RESOURCE_GROUP": "the resource group the function apps are made in",
     "SOCKERLESS_AZF_STORAGE_ACCOUNT": "the storage account that the Functions host of every app needs",
 }
-
-
-class SettingsError(Exception):
-    """The settings do not allow a start; the message is one line and names the variable."""
 
 
 def _variable(name: str, default: Any, description: str, **limits: Any) -> Any:

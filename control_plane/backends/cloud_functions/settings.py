@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from control_plane.backends.gcp.settings import GoogleSettings, SettingsError, load, variable
+from control_plane.backends.gcp.settings import GoogleSettings, load, variable
 
 LONGEST_RUN = 3600
 """Seconds: the longest request that a function may answer."""
-
-__all__ = ["LONGEST_RUN", "CloudFunctionsSettings", "SettingsError", "load_settings"]
 
 
 class CloudFunctionsSettings(GoogleSettings):

@@ -6,15 +6,13 @@ from typing import Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from control_plane.backends.gcp.settings import GoogleSettings, SettingsError, load, variable
+from control_plane.backends.gcp.settings import GoogleSettings, load, variable
 from control_plane.backends.location import Location
 from control_plane.errors import InvalidParameter
 from control_plane.registry.reference import parse_named
 
 LONGEST_RUN = 168 * 3600
 """Seconds: the longest task timeout of Cloud Run jobs."""
-
-__all__ = ["LONGEST_RUN", "CloudRunSettings", "SettingsError", "load_settings"]
 
 InjectionSetting = Literal["auto", "startup_command", "image_layer", "volume", "none"]
 

@@ -9,13 +9,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from control_plane.backends.binds import BindRule, parse_rules
 from control_plane.backends.location import Location
+from control_plane.backends.settings_error import SettingsError
 from control_plane.backends.sizes import Resources, parse_size
 
 _GCSFUSE = ("implicit-dirs", "dir-mode=777", "file-mode=777", "rename-dir-limit=200000", "metadata-cache-ttl-secs=0")
-
-
-class SettingsError(Exception):
-    """The settings do not allow a start; the message is one line and names the variable."""
 
 
 def variable(name: str, default: Any, description: str, **limits: Any) -> Any:

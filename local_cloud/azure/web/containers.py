@@ -97,8 +97,10 @@ class Containers:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while (run := self._runs.get(name.lower())) is not None:
-                    if run.state != STARTING:
-                        return run.instance if run.state == READY else None
+                    if run.state == FAILED:
+                        return None
+                    if run.state == READY and run.instance is not None and not run.instance.ended.done():
+                        return run.instance
                     await run.changed.wait()
         return None
 
@@ -160,8 +162,10 @@ class Containers:
             _log.exception("the container of site %s is no longer looked after", run.name)
             run.become(FAILED)
         finally:
-            if self._runs.get(run.name.lower()) is run and run.ending.is_set():
-                del self._runs[run.name.lower()]
+            if run.ending.is_set():
+                run.become(FAILED)
+                if self._runs.get(run.name.lower()) is run:
+                    del self._runs[run.name.lower()]
 
     async def _once(self, run: _Run) -> float:
         """One container, from its start to its end; the seconds that it was ready."""
