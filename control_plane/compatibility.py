@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from control_plane.backends.base import Capabilities
@@ -16,6 +16,9 @@ from control_plane.services.creation_options import UNSERVED
 from control_plane.version import API_VERSION, MIN_API_VERSION
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "compatibility.md"
+
+_PAGES = {"cloudrun": "cloud_run.md", "gcf": "cloud_functions.md", "azf": "azure_functions.md"}
+"""Backend → its page in `docs/backends/`."""
 
 _INTRODUCTION = f"""# Compatibility
 
@@ -53,9 +56,11 @@ def document(capabilities: Sequence[Capabilities]) -> str:
 
 def known_capabilities() -> list[Capabilities]:
     """Of the backends in this distribution, without their cloud's SDK."""
-    from control_plane.backends.cloud_run.capabilities import capabilities
+    from control_plane.backends.azure_functions.capabilities import capabilities as azure_functions
+    from control_plane.backends.cloud_functions.capabilities import capabilities as cloud_functions
+    from control_plane.backends.cloud_run.capabilities import capabilities as cloud_run
 
-    return [capabilities()]
+    return [cloud_run(), cloud_functions(), azure_functions()]
 
 
 def _routes(routes: Sequence[Route]) -> Iterator[str]:
@@ -79,30 +84,43 @@ def _options() -> Iterator[str]:
 
 
 def _differences(capabilities: Sequence[Capabilities]) -> Iterator[str]:
-    """One table of what the backends do differently; a cell is empty where a backend does as a Docker engine does."""
-    yield from ("## Where the backends differ", "", "`docker run --runtime NAME` chooses one.", "")
-    yield "| | " + " | ".join(f"`{backend.name}`: {backend.title}" for backend in capabilities) + " |"
+    """One table of what the backends do differently, each cell with its reason."""
+    yield from ("## Where the backends differ", "")
+    yield "`docker run --runtime NAME` chooses one, or the label `sockerless.backend`. A dash: as the other backends do it."
+    yield f"Where all of them differ from Docker is in their own pages: {', '.join(map(_page, capabilities))}."
+    yield from ("", "| | " + " | ".join(f"`{backend.name}`: {backend.title}" for backend in capabilities) + " |")
     yield "|---" * (len(capabilities) + 1) + "|"
-    limits = (_duration(backend.max_run_seconds) for backend in capabilities)
-    yield "| longest run | " + " | ".join(limits) + " |"
-    ended = ("the platform" if backend.enforces_limit else "the agent" for backend in capabilities)
-    yield "| who ends a run that is too long | " + " | ".join(ended) + " |"
-    without = ("as the image is, with less" if backend.agentless else "not started" for backend in capabilities)
-    yield "| a container whose agent never connects | " + " | ".join(without) + " |"
+    yield _row("longest run, unless set otherwise", map(_longest_run, capabilities))
+    yield _row("a container whose agent never connects", map(_without_agent, capabilities))
     for topic in dict.fromkeys(topic for backend in capabilities for topic in backend.differences):
-        cells = (_cell(backend.differences.get(topic, "")) for backend in capabilities)
-        yield f"| {topic} | " + " | ".join(cells) + " |"
+        yield _row(topic, (backend.differences.get(topic, "—") for backend in capabilities))
     yield ""
+
+
+def _page(backend: Capabilities) -> str:
+    return f"[{backend.title}](backends/{_PAGES[backend.name]})"
+
+
+def _longest_run(backend: Capabilities) -> str:
+    longest = _duration(backend.max_run_seconds)
+    if backend.enforces_limit:
+        return f"{longest}; then the platform ends it: it lets no run be longer"
+    return f"{longest}; then the agent ends it, so that output and exit code still get out"
+
+
+def _without_agent(backend: Capabilities) -> str:
+    if backend.agentless:
+        return "is run once more as the image is, with less: the platform runs any command"
+    return "is not started: the platform runs only what answers its requests, which the agent does"
 
 
 def _refused(capabilities: Sequence[Capabilities]) -> Iterator[str]:
     """One table of the options that some backend refuses, with its reason."""
-    yield from ("## Options of create that a backend refuses", "")
+    yield from ("## Options of create that a backend refuses", "", "An empty cell: served.", "")
     yield "| option | " + " | ".join(f"`{backend.name}`" for backend in capabilities) + " |"
     yield "|---" * (len(capabilities) + 1) + "|"
     for option in sorted({option for backend in capabilities for option in backend.refused_options}):
-        cells = (_cell(backend.refused_options.get(option, "")) for backend in capabilities)
-        yield f"| `{option}` | " + " | ".join(cells) + " |"
+        yield _row(f"`{option}`", (backend.refused_options.get(option, "") for backend in capabilities))
     yield ""
 
 
@@ -110,6 +128,10 @@ def _duration(seconds: int) -> str:
     if seconds % 3600 == 0:
         return f"{seconds // 3600} h"
     return f"{seconds // 60} min" if seconds % 60 == 0 else f"{seconds} s"
+
+
+def _row(head: str, cells: Iterable[str]) -> str:
+    return f"| {head} | " + " | ".join(map(_cell, cells)) + " |"
 
 
 def _cell(text: str) -> str:

@@ -104,6 +104,10 @@ class LinkSocket(Socket):
             self._timer = loop.call_later(left, self._check)
 
 
+GONE = "gone"
+"""In a link's queue: the agent process of that boot has no link and will not have another."""
+
+
 class Link:
     """One container's agent."""
 
@@ -137,6 +141,9 @@ class Link:
         if older is not None:
             older.close(CLOSE_GOING_AWAY, "replaced")
         renewed = self.boot not in ("", hello["boot"])
+        if renewed and older is None:
+            # Its successor is here: nobody need wait whether it dials again.
+            self._report(self, {"type": GONE})
         if self.boot != hello["boot"]:
             self.boot = hello["boot"]
             self.recorded = self._queued = 0

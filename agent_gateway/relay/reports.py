@@ -10,7 +10,7 @@ from typing import Any
 
 from agent_gateway.control_plane_client import ControlPlane, Refused
 from agent_gateway.protocol import WELCOME_ACTIONS
-from agent_gateway.relay.links import GONE_SECONDS, SILENT_SECONDS, Link, Links
+from agent_gateway.relay.links import GONE, GONE_SECONDS, SILENT_SECONDS, Link, Links
 
 _LOGGER = logging.getLogger("agent_gateway.relay")
 
@@ -64,6 +64,8 @@ class Reports:
                 boot, message = link.queue[0]
                 if message["type"] == "hello":
                     await self._hello(link, message)
+                elif message["type"] == GONE:
+                    await self._replaced(link, boot)
                 else:
                     await self._event(link, boot, message)
                 link.queue.popleft()
@@ -111,6 +113,17 @@ class Reports:
             link.recorded = event["seq"]
             if link.socket is not None:
                 link.socket.send({"type": "ack", "seq": event["seq"]})
+
+    async def _replaced(self, link: Link, boot: str) -> None:
+        """The control plane hears that the predecessor is gone before it hears of the agent in its place."""
+        for delay in _delays():
+            try:
+                await self._control_plane.gone(link.agent(boot))
+            except Refused as refused:
+                if refused.status not in _FINAL:
+                    await asyncio.sleep(delay)
+                    continue
+            return
 
     async def _gone(self, link: Link, links: Links) -> None:
         if link.reporter is not None:

@@ -81,6 +81,13 @@ def _extra_host(entry: str) -> str:
 
 def _mounts(container: Container, platform_mounts: Sequence[PlatformMount]) -> list[dict[str, Any]]:
     mounts = [_bind(platform_mount) for platform_mount in platform_mounts]
+    placed = {platform_mount.mount.destination for platform_mount in platform_mounts}
+    # A volume that the platform has no place for is a directory of the container's own.
+    mounts += [
+        {"type": "directory", "target": mount.destination}
+        for mount in container.mounts
+        if mount.type == "volume" and mount.destination not in placed
+    ]
     tmpfs = {mount.destination: mount.tmpfs_options for mount in container.mounts if mount.type == "tmpfs"}
     for target, options in (container.host_config.get("Tmpfs") or {}).items():
         tmpfs.setdefault(target, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -109,6 +110,37 @@ async def test_the_newest_hello_wins() -> None:
         async with asyncio.timeout(SECONDS):
             await first.link_lost.wait()
         assert await gateway.agents.call(TENANT, "c1", "top", {}) == {"who": "second"}
+        await first.close()
+        await second.close()
+
+
+class Order(FakeControlPlane):
+    """Remembers in which order it was told of whom."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[str, str]] = []
+
+    async def hello(self, agent: Linked, message: Mapping[str, Any]) -> dict[str, Any]:
+        self.told.append(("hello", agent.boot))
+        return await super().hello(agent, message)
+
+    async def gone(self, agent: Linked) -> None:
+        self.told.append(("gone", agent.boot))
+
+
+async def test_a_lost_agent_is_gone_before_its_successor_is_greeted() -> None:
+    plane = Order()
+    async with running_gateway(plane) as gateway:
+        first = await connected(gateway, boot="b1")
+        assert first.link is not None
+        first.link.abort()
+        link = gateway._streams.links.get("c1")
+        assert link is not None
+        await eventually(lambda: link.socket is None)
+        second = await connected(gateway, boot="b2")
+        await eventually(lambda: len(plane.told) == 3)
+        assert plane.told == [("hello", "b1"), ("gone", "b1"), ("hello", "b2")]
         await first.close()
         await second.close()
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from control_plane.backends.base import PlatformMount
 from control_plane.backends.cloud_run.host_config import HOST_CONFIG
 from control_plane.errors import InvalidParameter
-from control_plane.model import Container
+from control_plane.model import Container, Mount
 from control_plane.services.launch_spec import launch_spec
 from control_plane.services.log_options import check_log_options, kept_bytes
 from control_plane.services.run_settings import RunSettings
@@ -113,3 +114,24 @@ def test_max_size_and_max_file_bound_the_output_that_is_kept(config: dict[str, A
 def test_malformed_log_options_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(InvalidParameter):
         check_log_options({"Type": "", "Config": options})
+
+
+def test_a_volume_without_a_place_on_the_platform_is_a_directory() -> None:
+    mounts = [Mount(type="volume", name="v", destination="/data"), Mount(type="tmpfs", destination="/run")]
+    container = Container(
+        id="c" * 64,
+        tenant="t",
+        name="web",
+        created_at="2026-01-01T00:00:00Z",
+        image="busybox",
+        image_id="sha256:" + "0" * 64,
+        config={},
+        host_config={},
+        mounts=mounts,
+        backend="b",
+        gateway="",
+    )
+    nowhere = launch_spec(container, [], RunSettings())["mounts"]
+    assert {"type": "directory", "target": "/data"} in nowhere
+    placed = launch_spec(container, [PlatformMount("/.sockerless/volumes/0", "", mounts[0])], RunSettings())["mounts"]
+    assert [mount["type"] for mount in placed] == ["bind", "tmpfs"]

@@ -12,7 +12,7 @@ from control_plane.backends.base import Capabilities, RunOutcome
 from control_plane.errors import ServerError
 from control_plane.model import Container, Image
 from control_plane.services.records import Records
-from tests.unit.run_world import IMAGE_ID, TENANT, World
+from tests.unit.run_world import IMAGE_ID, TENANT, Agent, World
 
 
 @pytest.fixture
@@ -112,3 +112,22 @@ async def test_a_run_limit_is_told(world: World) -> None:
     await world.all_agents[-1].event("exited", run=1, code=137, oom=False, error="the run limit of 9 s was reached")
     ended = await world.until(container, "exited")
     assert (ended.state.exit_code, ended.state.error) == (137, "the run limit of 9 s was reached")
+
+
+async def test_a_process_started_anew_in_place_ends_the_run_it_took_the_place_of(world: World) -> None:
+    world.cloud.capabilities = Capabilities("fake", "Fake", 3600, agentless=False, restarts_in_place=True)
+    container = await _running(world)
+    successor = Agent(world, container.id)
+    assert await successor.dial() == "shutdown", "the old link is not known to be lost yet"
+    ended = await world.until(container, "exited")
+    assert (ended.state.exit_code, ended.state.error) == (137, "the agent's process was lost")
+    await world.settle()
+    assert world.cloud.rested == [container.id]
+
+
+async def test_elsewhere_another_agent_beside_a_linked_one_changes_nothing(world: World) -> None:
+    container = await _running(world)
+    assert await Agent(world, container.id).dial() == "shutdown"
+    await world.settle()
+    assert (await world.get(container)).state.status == "running"
+    assert world.cloud.rested == []

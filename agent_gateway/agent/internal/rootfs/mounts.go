@@ -41,6 +41,8 @@ func (s *Spec) mounts() error {
 			err = m.bind(s)
 		case "tmpfs":
 			err = m.tmpfs(s)
+		case "directory":
+			err = m.directory(s)
 		default:
 			err = fmt.Errorf("mount type %q is unknown", m.Type)
 		}
@@ -97,6 +99,15 @@ func (m *Mount) bind(s *Spec) error {
 		return remountReadOnly(target)
 	}
 	return nil
+}
+
+// directory makes the target, where the platform has no volume for it. Below a root that is read-only it stays writable, as a volume does.
+func (m *Mount) directory(s *Spec) error {
+	target, err := s.prepareTarget(m.Target, true)
+	if err != nil || !s.ReadOnlyRoot {
+		return err
+	}
+	return syscall.Mount(target, target, "", msBind|msRec, "")
 }
 
 // missingSource is moby's refusal of a bind whose source is not there.
