@@ -86,7 +86,7 @@ def _options() -> Iterator[str]:
 def _differences(capabilities: Sequence[Capabilities]) -> Iterator[str]:
     """One table of what the backends do differently, each cell with its reason."""
     yield from ("## Where the backends differ", "")
-    yield "`docker run --runtime NAME` chooses one, or the label `sockerless.backend`. A dash: as the other backends do it."
+    yield "`docker run --runtime NAME` chooses one, or the label `sockerless.backend`. A dash: as the others do it."
     yield f"Where all of them differ from Docker is in their own pages: {', '.join(map(_page, capabilities))}."
     yield from ("", "| | " + " | ".join(f"`{backend.name}`: {backend.title}" for backend in capabilities) + " |")
     yield "|---" * (len(capabilities) + 1) + "|"
@@ -98,7 +98,8 @@ def _differences(capabilities: Sequence[Capabilities]) -> Iterator[str]:
 
 
 def _page(backend: Capabilities) -> str:
-    return f"[{backend.title}](backends/{_PAGES[backend.name]})"
+    page = _PAGES.get(backend.name)
+    return backend.title if page is None else f"[{backend.title}](backends/{page})"
 
 
 def _longest_run(backend: Capabilities) -> str:

@@ -22,6 +22,7 @@ _REFUSED: Mapping[str, str] = {
     "SOCKERLESS_GCR_ARCHITECTURE": "containers run on this machine's processor",
     "SOCKERLESS_GCF_PROJECT": f"the local cloud is the project {PROJECT!r}",
     "SOCKERLESS_GCF_SERVICE_ACCOUNT": "the local cloud gives containers no identity",
+    "SOCKERLESS_GCF_VPC_CONNECTOR": "the local cloud has no VPC; SOCKERLESS_LOCAL_NETWORK chooses the network",
     "SOCKERLESS_AZF_SUBSCRIPTION_ID": "the local cloud has one subscription",
     "SOCKERLESS_AZF_RESOURCE_GROUP": "the local cloud has one resource group",
     "SOCKERLESS_AZF_STORAGE_ACCOUNT": "the local cloud has one storage account",

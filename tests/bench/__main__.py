@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import alone, measures
+from tests.bench import alone, backends, measures
 from tests.bench.engines import Engine, dockerd, sockerless
 
 Measure = Callable[[Engine], float]
@@ -78,6 +78,7 @@ def main() -> int:
     figures = [name for name in alone.FIGURES if not options.only or any(part in name for part in options.only)]
     print(f"{platform.machine()}, {platform.release()}, Python {platform.python_version()}")
     by_itself = alone.take(figures)
+    by_backend = backends.take() if not options.only or "backends" in options.only else {}
     medians: dict[str, dict[str, float]] = {}
     if wanted:
         with sockerless() as ours, dockerd() as other:
@@ -85,9 +86,10 @@ def main() -> int:
                 print("no dockerd on this machine (or not root): measured alone")
             medians = take([ours, other] if other else [ours], wanted)
     tables = [table(medians)] * bool(medians) + [alone.table(by_itself)] * bool(by_itself)
+    tables += [backends.table(by_backend)] * bool(by_backend)
     print("\n" + "\n\n".join(tables))
     if options.json:
-        options.json.write_text(json.dumps(medians | {"alone": by_itself}, indent=1))
+        options.json.write_text(json.dumps(medians | {"alone": by_itself, "backends": by_backend}, indent=1))
     return 0
 
 

@@ -30,7 +30,6 @@ _CODES = {
     "NotFound": "NOT_FOUND",
     "Forbidden": "PERMISSION_DENIED",
     "AuthorizationFailed": "PERMISSION_DENIED",
-    "Unauthorized": "FAILED_PRECONDITION",
     "QuotaExceeded": "RESOURCE_EXHAUSTED",
     "SubscriptionRequestsThrottled": "RESOURCE_EXHAUSTED",
     "UNAVAILABLE": "UNAVAILABLE",
@@ -39,8 +38,8 @@ _CODES = {
     "DEADLINE_EXCEEDED": "DEADLINE_EXCEEDED",
     "RESOURCE_EXHAUSTED": "RESOURCE_EXHAUSTED",
 }
-"""Error codes of App Service and of failed operations → ours. `Unauthorized` is what App Service calls a SKU that the
-subscription has no quota for."""
+"""Error codes of App Service and of failed operations → ours. `Unauthorized` (with HTTP 401) is not among them: it is
+what App Service calls a SKU that the subscription has no quota for; a token that does not count has other codes."""
 
 
 async def arm_call(doing: str, attempt: Callable[[], Awaitable[T]], *, total: float = 60.0, each: float = _EACH) -> T:
@@ -66,6 +65,8 @@ def arm_failure(error: BaseException, doing: str) -> CloudError | None:
     if failure is None or isinstance(error, CloudError) or not isinstance(status, int):
         return failure
     name, text = _named(error)
+    if name == "Unauthorized":
+        return CloudError("FAILED_PRECONDITION", text or failure.text, doing)
     if failure.code == "UNAUTHENTICATED" or not name:
         return failure
     code = _CODES.get(name)
@@ -74,7 +75,7 @@ def arm_failure(error: BaseException, doing: str) -> CloudError | None:
     if code is None:
         # An operation that has failed is answered with 200.
         code = failure.code if status >= 400 else "FAILED_PRECONDITION"
-    elif status >= 400 and name in ("Unauthorized", "NotFound", "Forbidden", "BadRequest"):
+    elif status >= 400 and name in ("NotFound", "Forbidden", "BadRequest"):
         code = failure.code
     return CloudError(code, text or failure.text, doing, (text or name) if code == "RESOURCE_EXHAUSTED" else "")
 

@@ -21,17 +21,22 @@ _DEFAULT_TIMEOUT = 600
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
 DIFFERENCES = {
+    "run limit": "SOCKERLESS_AZF_TIMEOUT seconds, then TERM and, 10 seconds later, KILL by the agent: an app has no end "
+    "of its own",
     "docker create": "returns at once; the function app is made in the background, which takes App Service minutes "
     "with a plan of the container's own and seconds on a shared one",
-    "docker start": "waits until the app is made, then for App Service to pull the image and start it; a start after "
-    "the container's file system was let go begins with a fresh one",
-    "run limit": "the agent ends a run after SOCKERLESS_AZF_TIMEOUT seconds: an app has no end of its own",
+    "docker start": "waits until the app is made, then for App Service to pull the image and start it; once the agent "
+    "is gone a start begins with a fresh file system, because the instance's disk ends with it",
+    "docker stop, docker kill": "where no agent answers the app is stopped (TERM, 10 seconds, KILL): the platform sends "
+    "no other signals",
+    "docker rm": "deletes the app and the plan made for it, in the background: a plan costs while it exists",
     "-v, --mount": NO_VOLUMES,
     "VOLUME": "a volume without a name (VOLUME of the image, `-v /path`) is a directory of the container's own file "
     "system: nothing outside of the container could hold it",
-    "-m, --cpus": "choose the plan's size, EP1 to EP3; on a shared plan they have no effect",
+    "-m, --cpus": "choose the plan's size within the family of SOCKERLESS_AZF_PLAN_SKU (EP1 to EP3), because a machine "
+    "is what is sold; without effect on a shared plan",
     "docker logs": "live from the agent; after it is gone from Log Analytics, which shows lines minutes late, and only "
-    "with SOCKERLESS_AZF_LOG_ANALYTICS_WORKSPACE",
+    "with SOCKERLESS_AZF_LOG_ANALYTICS_WORKSPACE and a diagnostic setting for the apps",
     "exit code": "from the agent alone: App Service starts a container that ends again and keeps no exit code, so a "
     "run whose agent is lost ends with 137",
     "without agent": "there is no run without agent: App Service wants a container that answers HTTP",

@@ -33,7 +33,8 @@ def _log_refusal(config: Any) -> str | None:
     return f"{driver!r}: output goes to docker logs and Log Analytics; export it from there"
 
 
-_SIZE = "the smallest plan that has it: EP1 (1 CPU, 3.5 GiB), EP2 (2, 7), EP3 (4, 14)"
+_WHOLE = "App Service gives no such control over the plan's machine; --memory and --cpus choose its size"
+_SIZE = "the smallest plan that has it: EP1 (1 CPU, 3.5 GiB), EP2 (2, 7), EP3 (4, 14), or of the family of SOCKERLESS_AZF_PLAN_SKU"
 
 HOST_CONFIG = host_config(
     TITLE,
@@ -60,4 +61,35 @@ HOST_CONFIG = host_config(
     ),
     Option("Memory", "-m, --memory", "mapped", f"{_SIZE}; without effect on a shared plan"),
     Option("NanoCpus", "--cpus", "mapped", f"{_SIZE}; without effect on a shared plan"),
+    Option("MemorySwap", "--memory-swap", "harmless", _WHOLE),
+    Option("MemorySwappiness", "--memory-swappiness", "harmless", _WHOLE),
+    Option("MemoryReservation", "--memory-reservation", "harmless", _WHOLE),
+    Option("CpuShares", "-c, --cpu-shares", "harmless", _WHOLE),
+    Option("BlkioWeight", "--blkio-weight", "harmless", _WHOLE),
+    Option(
+        "PidsLimit",
+        "--pids-limit",
+        "harmless",
+        _WHOLE,
+        warns=o.positive("--pids-limit has no effect: the platform sets no limit of processes"),
+    ),
+    Option("KernelMemoryTCP", "", "refused", "App Service has no such limit"),
+    Option("Tmpfs", "--tmpfs", "agent", "mounted before the command starts; it is memory of the plan's machine"),
+    Option("ShmSize", "--shm-size", "agent", "size of /dev/shm; it is memory of the plan's machine"),
+    Option("MaskedPaths", "", "harmless", "App Service sets the container's masks itself"),
+    Option("ReadonlyPaths", "", "harmless", "App Service sets the container's masks itself"),
+    Option(
+        "IpcMode",
+        "--ipc",
+        "harmless",
+        "each container is alone in its app: private and shareable are the same",
+        refuses=o.only("private", "shareable", reason="an app's container cannot share IPC; use private"),
+    ),
+    Option(
+        "CgroupnsMode",
+        "--cgroupns",
+        "harmless",
+        "App Service gives no control over it",
+        refuses=o.only("private", reason="there is no host whose cgroups could be seen; use private"),
+    ),
 )

@@ -14,18 +14,27 @@ from control_plane.errors import NotServed
 from control_plane.model import Container, Image
 
 _DIFFERENCES = {
-    "run time": "a container runs for an hour at most (SOCKERLESS_GCF_TIMEOUT), then it gets TERM and KILL: a function "
-    "lives as long as one request, and a request lasts 60 minutes at most",
-    "docker create": "a function is deployed in the background: that takes Google a minute or two, unless one of the "
-    "same image and shape is kept ready (SOCKERLESS_GCF_POOL)",
+    "run limit": "SOCKERLESS_GCF_TIMEOUT (an hour at most) less 15 seconds, then TERM and, 10 seconds later, KILL: a "
+    "function lives as long as one request, and a request lasts 60 minutes at most",
+    "docker create": "returns at once; a function is deployed in the background, which takes a minute or two, unless "
+    "one of the same tenant, image and shape is ready (SOCKERLESS_GCF_POOL)",
     "docker start": "waits for the function to be deployed, SOCKERLESS_GCF_START_TIMEOUT seconds at most: a function "
-    "cannot be invoked before",
-    "docker stop, docker kill": "when the agent cannot be reached the function is deleted, and the next start deploys "
-    "another: the platform has no call that stops an instance",
-    "docker rm": "the container's function is kept for the next container of the same tenant, image and shape, when "
-    "fewer than SOCKERLESS_GCF_POOL are ready: deploying is what takes long",
-    "agent": "only the image with the agent's layer can be run (the registry must be writable): a function has to "
-    "answer requests, and a user's own command does not",
+    "cannot be invoked before; once the agent is gone a start begins with a fresh file system, because the instance's "
+    "disk ends with it",
+    "docker stop, docker kill": "where no agent answers the function is deleted, and the next start deploys another: "
+    "the platform has no call that stops an instance",
+    "docker rm": "a function claimed from the pool goes back to it when its agent ended cleanly and fewer than "
+    "SOCKERLESS_GCF_POOL are ready, because deploying is what takes long; any other is deleted: its environment names "
+    "the container, or its end is not known",
+    "-v, --mount": "prefixes of a bucket or NFS directories: there is no host to take them from",
+    "VOLUME": "a volume of the endpoint's storage, and a function of the container's own, deleted with it: nobody else "
+    "could use that function",
+    "-m, --cpus": "rounded up to the sizes that are sold",
+    "docker logs": "live from the agent; after it is gone from Cloud Logging, 5 to 20 seconds late, because that is "
+    "when entries appear",
+    "exit code": "from the agent alone: the platform keeps none, so a run whose agent is lost ends with 137",
+    "without agent": "only the image with the agent's layer can be run (the registry must be writable): a function has "
+    "to answer requests, and a user's own command does not",
 }
 
 
@@ -45,7 +54,7 @@ def capabilities(settings: CloudFunctionsSettings | None = None) -> Capabilities
 def check(container: Container, settings: CloudFunctionsSettings) -> list[str]:
     """Warnings for `docker create`. Raises NotServed or InvalidParameter naming the option, the reason, a way out."""
     warnings = check_host_config(container, HOST_CONFIG, TITLE)
-    resources.limits(sizes.asked(container.host_config, settings.default_resources))
+    resources.limits(sizes.asked(container.host_config, settings.default_resources), TITLE)
     platform_volumes(container, settings.rules, settings.volume_root)
     return warnings
 

@@ -19,6 +19,7 @@ from typing import Any
 from control_plane.backends import sizes
 from control_plane.backends.agent_image import AGENT_PATH
 from control_plane.backends.binds import platform_volumes
+from control_plane.backends.cloud_functions.host_config import TITLE
 from control_plane.backends.cloud_functions.settings import CloudFunctionsSettings
 from control_plane.backends.gcp import labels, resources
 from control_plane.backends.gcp.volumes import run_volume
@@ -106,7 +107,7 @@ def can_be_shared(container: Container) -> bool:
 def shape_of(container: Container, image: str, settings: CloudFunctionsSettings) -> Shape:
     """`image` is the reference, with digest, of the image that has the agent. Raises as `Backend.check`."""
     volumes, _ = platform_volumes(container, settings.rules, settings.volume_root)
-    limits = resources.limits(sizes.asked(container.host_config, settings.default_resources))
+    limits = resources.limits(sizes.asked(container.host_config, settings.default_resources), TITLE)
     template: dict[str, Any] = {
         "containers": [
             {

@@ -53,7 +53,8 @@ class CloudFunctionsSettings(GoogleSettings):
     writes_per_minute: int = variable(
         "SOCKERLESS_GCF_WRITES_PER_MINUTE",
         60,
-        "Cloud Functions writes a minute that this process keeps to; 0: no bound.",
+        "Cloud Functions writes a minute that this process keeps to; 0: no bound. Changes of the services below count "
+        "with SOCKERLESS_GCR_WRITES_PER_MINUTE.",
         ge=0,
     )
 

@@ -12,6 +12,24 @@ from control_plane.backends.gcp import resources
 from control_plane.backends.options import check_host_config, refused_options
 from control_plane.model import Container
 
+_DIFFERENCES = {
+    "run limit": "168 hours at most (SOCKERLESS_GCR_TIMEOUT), from the start of provisioning on: a job's task has no "
+    "longer timeout",
+    "docker create": "makes nothing in the cloud: containers of one image and shape share a job",
+    "docker start": "one RunJob, and the seconds that provisioning takes; once the agent is gone a start begins with a "
+    "fresh file system, because an execution's disk ends with it",
+    "docker stop, docker kill": "where no agent answers the execution is cancelled: the platform sends TERM, then KILL",
+    "docker rm": "the shared job stays for an hour: the next container of the image needs it",
+    "-v, --mount": "prefixes of a bucket or NFS directories: there is no host to take them from",
+    "VOLUME": "a volume of the endpoint's storage, and a job of the container's own, deleted with it: nobody else could "
+    "use that job",
+    "-m, --cpus": "rounded up to the sizes that are sold",
+    "docker logs": "live from the agent; after it is gone from Cloud Logging, 5 to 20 seconds late, because that is "
+    "when entries appear",
+    "exit code": "from the agent; where it is lost from the task, which keeps it",
+    "without agent": "the command is run once more as the image is, with less: a job runs any command",
+}
+
 
 def capabilities(settings: CloudRunSettings | None = None) -> Capabilities:
     """With the endpoint's own time limit where settings are given."""
@@ -20,6 +38,7 @@ def capabilities(settings: CloudRunSettings | None = None) -> Capabilities:
         title=TITLE,
         max_run_seconds=settings.timeout if settings is not None else LONGEST_RUN,
         refused_options=refused_options(HOST_CONFIG),
+        differences=dict(_DIFFERENCES),
     )
 
 

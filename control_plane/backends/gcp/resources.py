@@ -32,16 +32,15 @@ class Limits:
         return {"cpu": str(self.cpus), "memory": memory}
 
 
-def limits(wanted: Resources) -> Limits:
+def limits(wanted: Resources, title: str = "Cloud Run") -> Limits:
     """The smallest size sold that has at least what is wanted. Raises InvalidParameter naming the limit."""
     if wanted.nano_cpus > 8_000_000_000:
         raise InvalidParameter(
-            f"--cpus {wanted.nano_cpus / 1_000_000_000:g} is more than Cloud Run has: "
-            "8 CPUs are the most for a container"
+            f"--cpus {wanted.nano_cpus / 1_000_000_000:g} is more than {title} has: 8 CPUs are the most for a container"
         )
     if wanted.memory > MOST_MEMORY:
         raise InvalidParameter(
-            f"--memory {wanted.memory / GIB:.4g}g is more than Cloud Run has: 32 GiB are the most for a container"
+            f"--memory {wanted.memory / GIB:.4g}g is more than {title} has: 32 GiB are the most for a container"
         )
     memory = max(-(-wanted.memory // MIB) * MIB, LEAST_MEMORY)
     cpus = next(

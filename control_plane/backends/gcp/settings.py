@@ -62,10 +62,10 @@ class GoogleSettings(BaseSettings):
     registry_writable: bool = variable(
         "SOCKERLESS_GCR_REGISTRY_WRITABLE",
         True,
-        "Whether derived images may be pushed to the registry (`image_layer`).",
+        "Whether images with the agent's layer may be pushed to the registry: `image_layer`, which `gcf` needs.",
     )
     architecture: Literal["amd64", "arm64"] = variable(
-        "SOCKERLESS_GCR_ARCHITECTURE", "amd64", "Architecture of the platform's machines; Cloud Run has amd64 only."
+        "SOCKERLESS_GCR_ARCHITECTURE", "amd64", "Architecture of the platform's machines; Google's have amd64 only."
     )
     bind_rules: str = variable(
         "SOCKERLESS_BIND_RULES",
@@ -79,7 +79,7 @@ class GoogleSettings(BaseSettings):
     bucket: str = variable(
         "SOCKERLESS_GCP_BUCKET",
         "",
-        "Bucket for volumes (`gcs`) and for files copied into containers before their start; empty: "
+        "Bucket for volumes (`gcs`), for files copied into containers before their start, and for the functions' stub; empty: "
         "`<project>-sockerless`.",
     )
     gcs_mount_options: str = variable(
