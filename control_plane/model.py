@@ -41,6 +41,8 @@ class RunState(Entity):
     pid: int = 0
     exit_code: int = 0
     error: str = ""
+    start_failed: bool = False
+    """The run's process never ran: then alone `wait` answers with the error."""
     oom_killed: bool = False
     started_at: str = ZERO_TIME
     finished_at: str = ZERO_TIME

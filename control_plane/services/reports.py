@@ -118,6 +118,7 @@ def _started(container: Container, report: Started) -> Container:
             started_at=report.at,
             exit_code=0,
             error="",
+            start_failed=False,
             oom_killed=False,
             health=Health() if _probed(container) else None,
         )
@@ -140,7 +141,13 @@ def _failed(container: Container, report: Failed) -> Container:
     state = container.state
     if state.run != report.run or state.status != "starting":
         return container
-    failure = {"exit_code": report.code or 128, "error": report.message, "pid": 0, "restart_delay": 0.0}
+    failure = {
+        "exit_code": report.code or 128,
+        "error": report.message,
+        "start_failed": True,
+        "pid": 0,
+        "restart_delay": 0.0,
+    }
     if container.host_config.get("AutoRemove"):
         return _changed(container, _removal_lease(report.now), status="removing", **failure)
     status = "created" if state.started_at == ZERO_TIME else "exited"
@@ -162,6 +169,7 @@ def _exited(container: Container, report: Exited) -> Container:
         "finished_at": at,
         "pid": 0,
         "error": report.error,
+        "start_failed": False,
     }
     if state.status == "removing":
         started = state.started_at != ZERO_TIME

@@ -53,7 +53,7 @@ class Wait:
                 if current is None:
                     return await self._waits.exit_of_removed(last)
                 last = current
-        return Exit(last.state.exit_code, last.state.error)
+        return Exit(last.state.exit_code, last.state.error if last.state.start_failed else "")
 
 
 def satisfied(condition: str, container: Container, start: Container) -> bool:

@@ -108,13 +108,24 @@ async def test_an_exit_is_seen_through_another_control_plane(endpoint: Endpoint,
 
 
 async def test_a_container_that_could_not_start_tells_why(endpoint: Endpoint) -> None:
-    container = await endpoint.add(state=EXITED.model_copy(update={"exit_code": 127, "error": "no such file"}))
+    container = await endpoint.add(
+        state=EXITED.model_copy(update={"exit_code": 127, "error": "no such file", "start_failed": True})
+    )
     live = await begin(endpoint, container.id)
     assert await outcome(live) == {"StatusCode": 127, "Error": {"Message": "no such file"}}
 
 
+async def test_a_run_that_was_ended_for_a_reason_has_an_exit_code_and_no_error(endpoint: Endpoint) -> None:
+    reason = "the run limit of 600 seconds was reached"
+    container = await endpoint.add(state=EXITED.model_copy(update={"exit_code": 137, "error": reason}))
+    live = await begin(endpoint, container.id)
+    assert await outcome(live) == {"StatusCode": 137}, "clients take an error for the wait's own failure"
+
+
 async def test_of_a_container_that_could_not_start_and_is_gone_only_the_code_is_told(endpoint: Endpoint) -> None:
-    container = await endpoint.add(state=EXITED.model_copy(update={"exit_code": 128, "error": "no such user"}))
+    container = await endpoint.add(
+        state=EXITED.model_copy(update={"exit_code": 128, "error": "no such user", "start_failed": True})
+    )
     live = await begin(endpoint, container.id, "removed")
     await live.until(lambda answer: answer.status == 200)
     await endpoint.containers.records.delete("default", container.id)

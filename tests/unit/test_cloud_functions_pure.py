@@ -229,7 +229,7 @@ def test_capabilities_name_the_limit_and_every_difference_with_a_reason() -> Non
     found = capabilities.capabilities(settings(timeout=600))
     assert (found.name, found.max_run_seconds, found.agentless, found.enforces_limit) == ("gcf", 600, False, False)
     assert found.differences
-    assert all(": " in text for text in found.differences.values())
+    assert all(found.differences.values())
 
 
 def test_options_are_refused_by_name() -> None:

@@ -21,14 +21,14 @@ _DEFAULT_TIMEOUT = 600
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
 DIFFERENCES = {
-    "run limit": "SOCKERLESS_AZF_TIMEOUT seconds, then TERM and, 10 seconds later, KILL by the agent: an app has no end "
-    "of its own",
+    "run limit": "SOCKERLESS_AZF_TIMEOUT seconds, then TERM and, 10 seconds later, KILL by the agent: an app has no "
+    "end of its own",
     "docker create": "returns at once; the function app is made in the background, which takes App Service minutes "
     "with a plan of the container's own and seconds on a shared one",
     "docker start": "waits until the app is made, then for App Service to pull the image and start it; once the agent "
     "is gone a start begins with a fresh file system, because the instance's disk ends with it",
-    "docker stop, docker kill": "where no agent answers the app is stopped (TERM, 10 seconds, KILL): the platform sends "
-    "no other signals",
+    "docker stop, docker kill": "where no agent answers the app is stopped (TERM, 10 seconds, KILL): the platform "
+    "sends no other signals",
     "docker rm": "deletes the app and the plan made for it, in the background: a plan costs while it exists",
     "-v, --mount": NO_VOLUMES,
     "VOLUME": "a volume without a name (VOLUME of the image, `-v /path`) is a directory of the container's own file "

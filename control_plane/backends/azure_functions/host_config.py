@@ -34,7 +34,10 @@ def _log_refusal(config: Any) -> str | None:
 
 
 _WHOLE = "App Service gives no such control over the plan's machine; --memory and --cpus choose its size"
-_SIZE = "the smallest plan that has it: EP1 (1 CPU, 3.5 GiB), EP2 (2, 7), EP3 (4, 14), or of the family of SOCKERLESS_AZF_PLAN_SKU"
+_SIZE = (
+    "the smallest plan that has it: EP1 (1 CPU, 3.5 GiB), EP2 (2, 7), EP3 (4, 14), or of the family of "
+    "SOCKERLESS_AZF_PLAN_SKU"
+)
 
 HOST_CONFIG = host_config(
     TITLE,

@@ -21,8 +21,8 @@ _DIFFERENCES = {
     "docker stop, docker kill": "where no agent answers the execution is cancelled: the platform sends TERM, then KILL",
     "docker rm": "the shared job stays for an hour: the next container of the image needs it",
     "-v, --mount": "prefixes of a bucket or NFS directories: there is no host to take them from",
-    "VOLUME": "a volume of the endpoint's storage, and a job of the container's own, deleted with it: nobody else could "
-    "use that job",
+    "VOLUME": "a volume of the endpoint's storage, and a job of the container's own, deleted with it: nobody else "
+    "could use that job",
     "-m, --cpus": "rounded up to the sizes that are sold",
     "docker logs": "live from the agent; after it is gone from Cloud Logging, 5 to 20 seconds late, because that is "
     "when entries appear",

@@ -79,8 +79,8 @@ class GoogleSettings(BaseSettings):
     bucket: str = variable(
         "SOCKERLESS_GCP_BUCKET",
         "",
-        "Bucket for volumes (`gcs`), for files copied into containers before their start, and for the functions' stub; empty: "
-        "`<project>-sockerless`.",
+        "Bucket for volumes (`gcs`), for files copied into containers before their start, and for the functions' stub; "
+        "empty: `<project>-sockerless`.",
     )
     gcs_mount_options: str = variable(
         "SOCKERLESS_GCR_GCS_MOUNT_OPTIONS",
