@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 AGENT := agent_gateway/agent/dist/sockerless-agent-linux-amd64
 AGENT_SOURCES := $(wildcard agent_gateway/agent/*.go agent_gateway/agent/*/*.go agent_gateway/agent/go.mod agent_gateway/agent/build.sh)
 
-.PHONY: setup demo test check bench up format docs lock clean
+.PHONY: setup demo test check terraform-check bench up format docs lock clean
 
 setup: $(VENV)/.installed $(AGENT)
 
@@ -34,7 +34,14 @@ check: setup
 	$(VENV)/bin/lint-imports
 	$(PY) -m control_plane.compatibility --check
 	$(PY) -m control_plane.backends.docs --check
+	$(PY) -m tests.terraform.document --check
+	$(PY) -m tests.terraform.check
 	cd agent_gateway/agent && PATH="$(abspath $(VENV))/bin:$$PATH" GOPROXY=off go vet ./...
+
+# Without network: stub providers with the real ones' schemas. Left out where there is no Terraform.
+terraform-check: setup
+	$(PY) -m tests.terraform.document --check
+	$(PY) -m tests.terraform.check
 
 format:
 	$(VENV)/bin/ruff format .
@@ -43,6 +50,7 @@ format:
 docs: setup
 	$(PY) -m control_plane.compatibility
 	$(PY) -m control_plane.backends.docs
+	$(PY) -m tests.terraform.document
 
 bench: setup
 	$(PY) -m tests.bench
@@ -52,7 +60,7 @@ up: setup
 
 # The exact versions that setup installs; to be run after a change of pyproject.toml.
 lock: setup
-	$(VENV)/bin/uv pip compile --quiet --no-annotate --no-header --no-emit-index-url --python-version 3.11 --extra gcp --extra azure --extra local --group dev --output-file requirements.lock pyproject.toml
+	$(VENV)/bin/uv pip compile --quiet --no-annotate --no-header --no-emit-index-url --python-version 3.11 --extra gcp --extra gcp-functions --extra azure --extra azure-functions --extra telemetry --extra local --group dev --output-file requirements.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) agent_gateway/agent/dist

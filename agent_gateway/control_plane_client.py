@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
 
+from agent_gateway.client_half import StreamError
 from agent_gateway.tickets import GatewayTokens
 
 ASGIApp = Callable[
@@ -22,6 +24,11 @@ ASGIApp = Callable[
 
 _PREFIX = "/internal/v1"
 _TIMEOUT_SECONDS = 30.0
+_PLACE_TIMEOUT_SECONDS = 5.0
+_CONNECT_SECONDS = 5.0
+_CONNECT_TRIES = 4
+_KEEP_ALIVE_SECONDS = 4.0
+"""Less than servers keep an idle connection (hypercorn: 5 s), so that a request hardly ever meets its end."""
 _HELLO_TIMEOUT_SECONDS = 1800.0
 """`hello` lasts as long as the control plane pushes files into the container."""
 
@@ -44,6 +51,8 @@ class HijackRequest:
     query: str
     authorization: str
     body: Any = None
+    certificate: str = ""
+    """Subject of the client's certificate, verified by the TLS proxy in front."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,16 @@ class Linked:
     tenant: str
     container: str
     boot: str
+    run: int = 0
+    """Of the agent token; 0: the token names none."""
+
+
+class Tickets(Protocol):
+    """What a front door asks of the control plane."""
+
+    async def tickets(self, request: HijackRequest) -> Grant:
+        """Whether a hijacked request is allowed, and for which stream. Raises Refused."""
+        ...
 
 
 class ControlPlane(Protocol):
@@ -86,21 +105,34 @@ class ControlPlane(Protocol):
         """No link for a while."""
         ...
 
+    async def token(self, agent: Linked) -> str:
+        """A fresh token for an agent that is linked."""
+        ...
+
 
 class _Calls:
-    """The four calls on top of one POST."""
+    """The calls on top of one request."""
 
     def __init__(self, tokens: GatewayTokens, gateway: str) -> None:
         self._tokens = tokens
         self._gateway = gateway
+        self.instance = secrets.token_hex(8)
+        """Tells this process from others at the same URL."""
 
-    async def _post(self, path: str, body: bytes, authorization: str, timeout: float) -> tuple[int, bytes]:
+    async def _send(self, method: str, path: str, body: bytes, authorization: str, timeout: float) -> tuple[int, bytes]:
         raise NotImplementedError
 
-    async def _call(self, path: str, body: Mapping[str, Any], timeout: float = _TIMEOUT_SECONDS) -> Any:
-        status, content = await self._post(
-            _PREFIX + path, orjson.dumps(body), f"Bearer {self._tokens.current()}", timeout
-        )
+    async def _call(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        timeout: float = _TIMEOUT_SECONDS,
+        *,
+        method: str = "POST",
+        token: str = "",
+    ) -> Any:
+        authorization = f"Bearer {token or self._tokens.current()}"
+        status, content = await self._send(method, _PREFIX + path, orjson.dumps(body), authorization, timeout)
         answer = None
         if content:
             try:
@@ -122,6 +154,7 @@ class _Calls:
                 "query": request.query,
                 "authorization": request.authorization,
                 "body": request.body,
+                **({"certificate": request.certificate} if request.certificate else {}),
             },
         )
         try:
@@ -138,7 +171,7 @@ class _Calls:
 
     async def hello(self, agent: Linked, message: Mapping[str, Any]) -> dict[str, Any]:
         """An agent's `hello`; the answer is the `welcome`'s action and spec."""
-        body = {**message, "gateway": self._gateway, "tenant": agent.tenant}
+        body = {**message, **self._named(agent), "token_run": agent.run}
         answer = await self._call(f"/links/{agent.container}/hello", body, _HELLO_TIMEOUT_SECONDS)
         if not isinstance(answer, dict):
             raise Refused(502, "the control plane's answer is not an object")
@@ -151,8 +184,40 @@ class _Calls:
 
     async def gone(self, agent: Linked) -> None:
         """No link for a while, or the agent's farewell."""
-        body = {"boot": agent.boot, "gateway": self._gateway, "tenant": agent.tenant}
-        await self._call(f"/links/{agent.container}/gone", body)
+        await self._call(f"/links/{agent.container}/gone", {"boot": agent.boot, **self._named(agent)})
+
+    async def token(self, agent: Linked) -> str:
+        """A fresh token for an agent that is linked."""
+        answer = await self._call(f"/links/{agent.container}/token", {"tenant": agent.tenant, "boot": agent.boot})
+        token = answer.get("token") if isinstance(answer, dict) else None
+        if not isinstance(token, str) or not token:
+            raise Refused(502, "the control plane's answer has no token")
+        return token
+
+    async def register(self, load: int, *, draining: bool = False) -> list[str]:
+        """This gateway's lease, for half a minute more. The answer: the URLs of the others that live."""
+        body = {"instance": self.instance, "load": load, "draining": draining}
+        answer = await self._call("/gateways", body, _PLACE_TIMEOUT_SECONDS, method="PUT")
+        others = answer.get("gateways") if isinstance(answer, dict) else None
+        return [url for url in others if isinstance(url, str)] if isinstance(others, list) else []
+
+    async def deregister(self) -> None:
+        """No new containers for this gateway."""
+        await self._call(f"/gateways?instance={self.instance}", {}, _PLACE_TIMEOUT_SECONDS, method="DELETE")
+
+    async def where(self, stream_id: str, ticket: str) -> str:
+        """The relay that a stream's agent is linked to now. Raises StreamError."""
+        try:
+            answer = await self._call(f"/streams/{stream_id}/relay", {}, _PLACE_TIMEOUT_SECONDS, token=ticket)
+        except Refused as refused:
+            raise StreamError(refused.status, refused.message) from None
+        url = answer.get("relay_url") if isinstance(answer, dict) else None
+        if not isinstance(url, str) or not url:
+            raise StreamError(502, "the control plane's answer has no relay")
+        return url
+
+    def _named(self, agent: Linked) -> dict[str, str]:
+        return {"gateway": self._gateway, "instance": self.instance, "tenant": agent.tenant}
 
 
 class HttpControlPlane(_Calls):
@@ -163,18 +228,26 @@ class HttpControlPlane(_Calls):
         self._url = url.rstrip("/")
         self._client: Any = None
 
-    async def _post(self, path: str, body: bytes, authorization: str, timeout: float) -> tuple[int, bytes]:
+    async def _send(self, method: str, path: str, body: bytes, authorization: str, timeout: float) -> tuple[int, bytes]:
         import httpx
 
         if self._client is None:
-            limits = httpx.Limits(max_connections=512, max_keepalive_connections=64)
+            limits = httpx.Limits(
+                max_connections=512, max_keepalive_connections=64, keepalive_expiry=_KEEP_ALIVE_SECONDS
+            )
             self._client = httpx.AsyncClient(base_url=self._url, limits=limits)
         headers = {"authorization": authorization, "content-type": "application/json"}
-        try:
-            answer = await self._client.post(path, content=body, headers=headers, timeout=timeout)
-        except httpx.HTTPError:
-            raise Refused(503, "the control plane can't be reached") from None
-        return answer.status_code, answer.content
+        patience = httpx.Timeout(timeout, connect=_CONNECT_SECONDS)
+        for again in range(_CONNECT_TRIES):
+            try:
+                answer = await self._client.request(method, path, content=body, headers=headers, timeout=patience)
+                return answer.status_code, answer.content
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                # Nobody has heard: one of several control planes was ended, and another answers next time.
+                await asyncio.sleep(0.05 * 2**again)
+            except httpx.HTTPError:
+                break
+        raise Refused(503, "the control plane can't be reached")
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -190,17 +263,18 @@ class AsgiControlPlane(_Calls):
         super().__init__(tokens, gateway)
         self._app = app
 
-    async def _post(self, path: str, body: bytes, authorization: str, timeout: float) -> tuple[int, bytes]:
+    async def _send(self, method: str, path: str, body: bytes, authorization: str, timeout: float) -> tuple[int, bytes]:
+        path, _, query = path.partition("?")
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
-            "method": "POST",
+            "method": method,
             "scheme": "http",
             "path": path,
             "raw_path": path.encode(),
             "root_path": "",
-            "query_string": b"",
+            "query_string": query.encode(),
             "headers": [
                 (b"host", b"control-plane"),
                 (b"authorization", authorization.encode()),

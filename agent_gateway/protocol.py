@@ -219,6 +219,7 @@ _FROM_AGENT: dict[str, tuple[_FIELDS, _FIELDS]] = {
             "started_at": _MAYBE_STR,
             "execs": (list, type(None)),
             "held": _BOOL,
+            "link": _INT,
         },
     ),
     "started": ({"seq": _INT, "run": _INT, "pid": _INT, "at": _STR}, {}),
@@ -236,7 +237,9 @@ _FROM_RELAY: dict[str, tuple[_FIELDS, _FIELDS]] = {
     "open": ({"stream": _STR, "kind": _STR}, {"params": _MAYBE_DICT}),
     "call": ({"id": _STR, "method": _STR}, {"params": _MAYBE_DICT}),
     "ack": ({"seq": _INT}, {}),
-    "drain": ({}, {}),
+    "drain": ({}, {"gateway": _STR}),
+    "gateways": ({"urls": _LIST}, {}),
+    "token": ({"token": _STR}, {}),
     "pong": ({}, {}),
 }
 

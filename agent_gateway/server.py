@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -18,9 +19,11 @@ from agent_gateway.front_door.http import HttpServer
 from agent_gateway.relay.app import RelayApp
 from agent_gateway.relay.local import LocalRelay
 from agent_gateway.relay.streams import Streams
-from agent_gateway.streams import Relay, RemoteRelay
+from agent_gateway.streams import Relay, RemoteRelay, Where
 
 _BACKLOG = 1024
+_AGENT_KEEP_ALIVE_SECONDS = 75.0
+"""Between two calls of a control plane; front ends of platforms reuse a connection for a minute."""
 _SOCKET_MODE = 0o660
 
 
@@ -38,31 +41,46 @@ class GatewaySettings:
     """Where requests are forwarded when there is no inner app."""
     local_only: bool = False
     """The Docker listeners ask for no token: what a web page could have sent them is refused."""
+    proxy_secret: str = ""
+    """What the TLS proxy before the Docker listeners shows when it names the subject of a client's certificate."""
+    peer_connections: int = 0
+    """Most connections of one address to the agent listeners that have shown no valid token; 0: any number."""
 
 
 class Gateway:
     """Front door and relay. `agents` is what a control plane in the same process opens streams and calls with."""
 
-    def __init__(self, settings: GatewaySettings, control_plane: ControlPlane, inner_app: App | None = None) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        control_plane: ControlPlane,
+        inner_app: App | None = None,
+        where: Where | None = None,
+    ) -> None:
+        """`where` tells at which gateway a stream's agent is; without it there is one gateway."""
         if len(settings.key) < 32:
             raise ValueError("the signing key has less than 32 bytes")
         if inner_app is None and not settings.control_plane_url:
             raise ValueError("a gateway needs an inner app or the control plane's URL")
         self._settings = settings
         self._streams = Streams(settings.key, control_plane)
-        self.agents = LocalRelay(self._streams)
+        self._where = where
+        self.agents = LocalRelay(self._streams, where)
         self._remotes: dict[str, RemoteRelay] = {}
         self._forward = Forward(settings.control_plane_url) if inner_app is None else None
-        relay_app = RelayApp(self._streams)
+        relay_app = RelayApp(self._streams, self._connections)
         front_door = FrontDoor(
             control_plane,
             inner_app or self._required_forward(),
             self._relay_for,
             relay_app,
             local_only=settings.local_only,
+            proxy_secret=settings.proxy_secret,
         )
         self._docker = HttpServer(front_door, relay_app)
-        self._agent = HttpServer(relay_app, relay_app)
+        self._agent = HttpServer(
+            relay_app, relay_app, keep_alive_seconds=_AGENT_KEEP_ALIVE_SECONDS, most_of_peer=settings.peer_connections
+        )
         self._servers: list[asyncio.Server] = []
         self._paths: list[str] = []
         self.docker_addresses: list[str] = []
@@ -79,6 +97,17 @@ class Gateway:
         except BaseException:
             self._close_listeners()
             raise
+
+    def linked(self) -> int:
+        """How many agents are linked."""
+        return sum(link.socket is not None for link in self._streams.links.all())
+
+    def others(self, urls: Sequence[str]) -> None:
+        """The other gateways that live: agents may dial them when this one is gone."""
+        self._streams.moves.others(urls)
+
+    def _connections(self) -> int:
+        return len(self._docker.state.connections) + len(self._agent.state.connections)
 
     async def stop(self, drain_seconds: float = 0.0) -> None:
         """Listens no more, lets streams end for so long, then cuts what is left."""
@@ -105,7 +134,7 @@ class Gateway:
             return self.agents
         remote = self._remotes.get(url)
         if remote is None:
-            remote = self._remotes[url] = RemoteRelay(url)
+            remote = self._remotes[url] = RemoteRelay(url, where=self._where)
         return remote
 
     async def _listen(self, address: str, server: HttpServer) -> str:

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import orjson
 
 from agent_gateway.client_half import ClientHalf, StreamError
 from agent_gateway.protocol import CLOSE_OK, GRACE_SECONDS, REDIAL_FIRST_SECONDS, REDIAL_LAST_SECONDS
 from agent_gateway.websockets import Socket, dial
+
+Dial = Callable[[str, Socket, str], Awaitable[Any]]
+"""Connects a socket to a URL with a ticket, as `websockets.dial`."""
+Moved = Callable[[str], Awaitable[str]]
+"""From the URL at which a stream was served to that at the relay which its agent is linked to now.
+
+It is asked before each redial. StreamError below 500: the stream is over; any other: it is dialled where it was.
+"""
+_STOOD_SECONDS = 5.0
+"""A connection that stood for so long was a good one, also when the agent has not spoken yet."""
+_FRONT_ENDS_BUSY = (408, 429)
+"""What front ends say while they have no instance to pass a connection on to."""
 
 
 class _StreamSocket(Socket):
@@ -35,8 +49,14 @@ class _StreamSocket(Socket):
 class WebsocketCarrier:
     """Keeps one stream connected to a relay."""
 
-    def __init__(self, half: ClientHalf, url: str, ticket: str) -> None:
+    def __init__(
+        self, half: ClientHalf, url: str, ticket: str, connect: Dial = dial, moved: Moved | None = None
+    ) -> None:
+        """`connect` makes one connection; `moved` tells before each redial where the stream is served now."""
         self.half = half
+        self._stood_since = 0.0
+        self._connect = connect
+        self._moved = moved
         self._url = url
         self._ticket = ticket
         self._socket: _StreamSocket | None = None
@@ -50,11 +70,18 @@ class WebsocketCarrier:
         self.half.state.connected = False
         socket = _StreamSocket(self)
         try:
-            await dial(self._url, socket, self._ticket)
+            await self._connect(self._url, socket, self._ticket)
         except OSError:
             raise StreamError(503, "the gateway can't be reached") from None
         except Exception as error:
             raise _refusal(error) or StreamError(502, "the gateway refused the stream") from None
+
+    def take_over(self) -> None:
+        """Goes on with a stream that another carrier has begun, at the place that `moved` tells."""
+        self.half.carrier = self
+        self._was_connected = True
+        self.half.state.broken()
+        self._redial = asyncio.get_running_loop().create_task(self._dial_again())
 
     def send_binary(self, data: bytes | memoryview) -> None:
         """One payload message."""
@@ -81,6 +108,7 @@ class WebsocketCarrier:
             socket.close(CLOSE_OK)
             return
         self._socket = socket
+        self._stood_since = asyncio.get_running_loop().time()
         if self._was_connected:
             socket.send_text(self.half.state.redialled())
         else:
@@ -103,6 +131,8 @@ class WebsocketCarrier:
         elif code in (1002, 1007, 1008, 1009):
             self.half.closed(StreamError(502, f"the gateway closed the stream ({code})"))
         elif self._redial is None and not self.half.ended:
+            if asyncio.get_running_loop().time() - self._stood_since >= _STOOD_SECONDS:
+                self._broken_since = 0.0
             self.half.state.broken()
             self._redial = asyncio.get_running_loop().create_task(self._dial_again())
 
@@ -116,10 +146,11 @@ class WebsocketCarrier:
                     await asyncio.sleep(delay * random.uniform(0.5, 1.0))
                 delay = min(max(delay * 2, REDIAL_FIRST_SECONDS), REDIAL_LAST_SECONDS)
                 try:
-                    await dial(self._url, _StreamSocket(self), self._ticket)
+                    await self._find()
+                    await self._connect(self._url, _StreamSocket(self), self._ticket)
                 except Exception as error:
-                    refusal = _refusal(error)
-                    if refusal is not None and refusal.status < 500:
+                    refusal = error if isinstance(error, StreamError) else _refusal(error)
+                    if refusal is not None and refusal.status < 500 and refusal.status not in _FRONT_ENDS_BUSY:
                         self.half.closed(refusal)
                         return
                     continue
@@ -128,6 +159,16 @@ class WebsocketCarrier:
             self.half.closed(StreamError(503, "the connection to the gateway was lost"))
         finally:
             self._redial = None
+
+    async def _find(self) -> None:
+        """Asks for the stream's place. Raises StreamError when it has none any more."""
+        if self._moved is None:
+            return
+        try:
+            self._url = await self._moved(self._url)
+        except StreamError as error:
+            if error.status < 500 or not self._url:
+                raise
 
 
 def _refusal(error: Exception) -> StreamError | None:

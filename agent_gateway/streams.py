@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from agent_gateway.client_half import ClientHalf, StreamError
@@ -18,11 +18,22 @@ from agent_gateway.tickets import KIND_CALL, mint_ticket
 __all__ = ["ClientHalf", "Relay", "RemoteRelay", "Stream", "StreamError", "new_stream_id"]
 
 CALL_SECONDS = 60.0
+_CONNECT_SECONDS = 3.0
+_KEEP_ALIVE_SECONDS = 20.0
+"""Less than the relay keeps an idle connection: a call never meets its end."""
+
+Where = Callable[[str, str], Awaitable[str]]
+"""From a stream's id and ticket to the URL of the relay that its agent is linked to now. Raises StreamError."""
 
 
 def new_stream_id() -> str:
     """32 hex digits nobody can guess."""
     return secrets.token_hex(16)
+
+
+def stream_url(relay: str, stream_id: str) -> str:
+    """What a client half dials at a relay."""
+    return f"{relay.rstrip('/')}/streams/{stream_id}"
 
 
 class Stream(ClientHalf):
@@ -150,19 +161,30 @@ class Relay(Protocol):
         ...
 
 
+class GatewayUnreachable(StreamError):
+    """503: no connection was had, so nothing was heard of what was to be said."""
+
+
 class RemoteRelay:
     """A relay in another process: streams are websockets, calls are HTTP. `url` is `http(s)://host[:port][/prefix]`."""
 
-    def __init__(self, url: str, key: bytes | None = None) -> None:
+    def __init__(self, url: str, key: bytes | None = None, where: Where | None = None) -> None:
+        """With `where` streams go on at another relay when their agent has moved there."""
         self._url = url.rstrip("/")
         self._key = key
+        self._where = where
         self._client: Any = None
 
     async def join(self, half: ClientHalf, stream_id: str, ticket: str) -> None:
         """Dials the relay. Raises StreamError: the relay's refusal, or 503 when it can't be reached."""
         from agent_gateway.stream_dial import WebsocketCarrier
 
-        await WebsocketCarrier(half, f"{self._url}/streams/{stream_id}", ticket).dial()
+        async def moved(_: str) -> str:
+            assert self._where is not None
+            return stream_url(await self._where(stream_id, ticket), stream_id)
+
+        url = stream_url(self._url, stream_id)
+        await WebsocketCarrier(half, url, ticket, moved=None if self._where is None else moved).dial()
 
     async def open(self, tenant: str, container: str, kind: str, params: Mapping[str, Any]) -> Stream:
         """Mints a ticket and dials."""
@@ -184,19 +206,24 @@ class RemoteRelay:
         import orjson
 
         if self._client is None:
-            self._client = httpx.AsyncClient(timeout=timeout, limits=httpx.Limits(max_keepalive_connections=64))
+            limits = httpx.Limits(max_keepalive_connections=64, keepalive_expiry=_KEEP_ALIVE_SECONDS)
+            self._client = httpx.AsyncClient(limits=limits)
         ticket = mint_ticket(self._signing_key, tenant, container, KIND_CALL)
         try:
             answer = await self._client.post(
                 f"{self._url}/links/{container}/calls",
                 content=orjson.dumps({"method": method, "params": dict(params)}),
                 headers={"authorization": f"Bearer {ticket}", "content-type": "application/json"},
-                timeout=timeout,
+                timeout=httpx.Timeout(timeout, connect=_CONNECT_SECONDS),
             )
+        except httpx.ConnectTimeout:
+            raise GatewayUnreachable(503, "the gateway can't be reached") from None
         except httpx.TimeoutException:
             raise StreamError(504, f"the agent of container {container} did not answer in time") from None
+        except httpx.ConnectError:
+            raise GatewayUnreachable(503, "the gateway can't be reached") from None
         except httpx.HTTPError:
-            raise StreamError(503, "the gateway can't be reached") from None
+            raise StreamError(503, "the connection to the gateway broke") from None
         return _answered(answer.status_code, answer.content)
 
     async def aclose(self) -> None:

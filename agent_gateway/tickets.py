@@ -6,6 +6,7 @@ PyJWT is imported at first use: with `cryptography` it costs a tenth of a second
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ class AgentToken:
 
     tenant: str
     container: str
+    run: int = 0
+    """The container's run that the token was made for; 0: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +43,27 @@ class Ticket:
     params: dict[str, Any]
     expired: bool = False
     """Only a redial of a live stream may still use it."""
+    id: str = ""
+    """What makes it one ticket: the stream's id, or that of the call."""
+    expires: float = 0.0
+    """Unix seconds."""
 
 
-def mint_agent_token(key: bytes, tenant: str, container: str, seconds: float) -> str:
-    """An agent's token, valid for the life of its container plus some."""
-    return _mint(key, {"typ": "agent", "ten": tenant, "cid": container}, seconds)
+def mint_agent_token(key: bytes, tenant: str, container: str, seconds: float, run: int = 0) -> str:
+    """An agent's token; with a `run` a new agent may begin that run with it and no other."""
+    claims: dict[str, Any] = {"typ": "agent", "ten": tenant, "cid": container}
+    if run:
+        claims["run"] = run
+    return _mint(key, claims, seconds)
 
 
 def verify_agent_token(key: bytes, token: str) -> AgentToken:
     """Raises TicketRefused."""
     claims = _claims(key, token, "agent")
-    return AgentToken(_string(claims, "ten"), _string(claims, "cid"))
+    run = claims.get("run", 0)
+    if type(run) is not int or run < 0:
+        raise TicketRefused("the token is malformed")
+    return AgentToken(_string(claims, "ten"), _string(claims, "cid"), run)
 
 
 def mint_ticket(
@@ -67,6 +80,8 @@ def mint_ticket(
     if stream:
         claims["sid"] = stream
         claims["params"] = dict(params or {})
+    else:
+        claims["jti"] = secrets.token_hex(16)
     return _mint(key, claims, seconds)
 
 
@@ -82,8 +97,11 @@ def verify_ticket(key: bytes, token: str, *, stream: str = "", allow_expired: bo
     params = claims.get("params", {})
     if not isinstance(params, dict):
         raise TicketRefused("the ticket is malformed")
-    expired = cast(float, claims["exp"]) <= time.time()
-    return Ticket(_string(claims, "ten"), _string(claims, "cid"), kind, stream, params, expired)
+    expires = cast(float, claims["exp"])
+    ticket_id = stream or _string(claims, "jti")
+    return Ticket(
+        _string(claims, "ten"), _string(claims, "cid"), kind, stream, params, expires <= time.time(), ticket_id, expires
+    )
 
 
 def mint_gateway_token(key: bytes, gateway: str, seconds: float) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import ssl
 from typing import Any, cast
 
 from picows import WSListener, WSMsgType, WSTransport, picows, ws_connect
@@ -81,17 +82,27 @@ def feed(protocol: Any, data: bytes) -> None:
         view = view[size:]
 
 
-async def dial(url: str, listener: WSListener, token: str) -> WSTransport:
-    """Dials `http(s)://…`, `ws(s)://…` or `unix:///path.sock:/path`. Raises OSError or picows' WSHandshakeError."""
+async def dial(
+    url: str, listener: WSListener, token: str, *, tls: ssl.SSLContext | None = None, proxy: str | None = None
+) -> WSTransport:
+    """Dials `http(s)://…`, `ws(s)://…` or `unix:///path.sock:/path`. Raises OSError or picows' WSHandshakeError.
+
+    `tls` and `proxy` (`http://host:port`) are for `https` and `wss`, and for what is not on this machine.
+    """
     headers = {"Authorization": f"Bearer {token}"}
-    transport = await (_dial_unix if url.startswith("unix://") else _dial_tcp)(url, listener, headers)
+    if url.startswith("unix://"):
+        transport = await _dial_unix(url, listener, headers)
+    else:
+        transport = await _dial_tcp(url, listener, headers, tls, proxy)
     if transport.response is None:
         # picows takes a connection that is lost during the handshake for a success.
         raise ConnectionResetError("the connection was lost during the handshake")
     return transport
 
 
-async def _dial_tcp(url: str, listener: WSListener, headers: dict[str, str]) -> WSTransport:
+async def _dial_tcp(
+    url: str, listener: WSListener, headers: dict[str, str], tls: ssl.SSLContext | None, proxy: str | None
+) -> WSTransport:
     scheme, rest = url.split("://", 1)
     target = f"{'wss' if scheme in ('https', 'wss') else 'ws'}://{rest}"
     transport, _ = await ws_connect(
@@ -107,6 +118,8 @@ async def _dial_tcp(url: str, listener: WSListener, headers: dict[str, str]) -> 
         max_redirects=0,
         read_buffer_init_size=_READ_BUFFER,
         use_aiofastnet=False,
+        ssl_context=tls,
+        proxy=proxy,
     )
     transport.underlying_transport.set_write_buffer_limits(_WRITE_HIGH, _WRITE_LOW)
     return transport

@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
 from control_plane.api.http import DockerRequest, error_response
+from control_plane.auth.caller import Authenticate, Caller, single_tenant
+from control_plane.auth.gate import Gate
 from control_plane.errors import DockerError, InvalidParameter, NotFound, NotServed, ServerError, Unavailable
 from control_plane.route import Bound, Matcher, Route
 from control_plane.routes import ROUTES
+from control_plane.services.audit import Audit, Entry, made_by
 from control_plane.store.base import RevisionConflict, StoreFull
+from control_plane.telemetry.context import note
 from control_plane.version import API_VERSION, MIN_API_VERSION, VERSION
 
 if TYPE_CHECKING:
@@ -25,9 +29,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-Authenticate = Callable[[Mapping[str, Any]], Awaitable[str]]
-"""From the ASGI scope to the tenant. Raises Unauthorized or Forbidden."""
-
 _VERSIONED = re.compile(r"/v([0-9.]+)(?=/)")
 _HEADERS = [
     (b"api-version", API_VERSION.encode()),
@@ -36,6 +37,8 @@ _HEADERS = [
     (b"server", f"Sockerless/{VERSION} (linux)".encode()),
 ]
 _NOT_FOUND = NotFound("page not found")
+_GATEWAY = Caller("", "read", "gateway")
+"""Of a gateway's own calls, which say of which tenant they speak."""
 
 _Version = tuple[int, ...]
 
@@ -49,18 +52,16 @@ _OLDEST: _Version = _numbers(MIN_API_VERSION)
 _DEFAULT = (_NEWEST[0], _NEWEST[1])
 
 
-async def single_tenant(_: Mapping[str, Any]) -> str:
-    """The embedded endpoint knows one tenant and asks for no token."""
-    return "default"
-
-
 class App:
     """ASGI application. Every answer, refusals and faults included, is in Docker's form."""
 
-    def __init__(self, services: Services, authenticate: Authenticate, routes: Iterable[Route]) -> None:
+    def __init__(
+        self, services: Services, authenticate: Authenticate, audit: Audit | None, routes: Iterable[Route]
+    ) -> None:
         self._services = services
-        self._authenticate = authenticate
         self._matcher = Matcher(tuple(routes))
+        self._gate = Gate(authenticate, self._matcher, audit)
+        self._audit = audit
         self._versions: dict[str, _Version] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,14 +94,10 @@ class App:
             matched = self._matcher.match(scope["method"], path)
             if matched is None:
                 return Response() if scope["method"] == "OPTIONS" else error_response(_NOT_FOUND)
-            bound, value = matched
-            version = self._negotiate(version_text) if version_text else _DEFAULT
-            if bound.handler is None:
-                raise _refusal(bound)
-            tenant = "" if bound.internal else await self._authenticate(scope)
-            variables = {bound.variable: value} if bound.variable else {}
-            request = DockerRequest(Request(scope, receive, send), self._services, tenant, version, variables)
-            return await bound.handler(request)
+            note(route=matched[0].route.path)
+            if self._audit is not None and matched[0].audited:
+                return await self._audited(self._audit, matched, version_text, scope, receive, send)
+            return await self._serve(matched, version_text, scope, receive, send)
         except DockerError as error:
             return _docker_error(error, scope, version_text)
         except StoreFull as error:
@@ -113,6 +110,50 @@ class App:
             return error_response(InvalidParameter("the client closed the connection before its request was complete"))
         except Exception:
             return _fault(scope)
+
+    async def _serve(
+        self,
+        matched: tuple[Bound, str],
+        version_text: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        admitted: Callable[[Caller], None] | None = None,
+    ) -> Response:
+        bound, value = matched
+        # Who is asking comes first: without a valid proof nothing is told, not even what is served.
+        caller = _GATEWAY if bound.internal else await self._gate.admit(scope, bound, admitted)
+        note(tenant=caller.tenant, **_container(bound, value))
+        version = self._negotiate(version_text) if version_text else _DEFAULT
+        if bound.handler is None:
+            raise _refusal(bound)
+        variables = {bound.variable: value} if bound.variable else {}
+        raw = Request(scope, receive, send)
+        return await bound.handler(DockerRequest(raw, self._services, caller, version, variables, self._gate))
+
+    async def _audited(
+        self,
+        audit: Audit,
+        matched: tuple[Bound, str],
+        version_text: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> Response:
+        callers: list[Caller] = []
+        status, made = 500, ""
+        try:
+            response = await self._serve(matched, version_text, scope, receive, send, callers.append)
+            status, made = response.status_code, made_by(response.status_code, getattr(response, "body", b""))
+            return response
+        except DockerError as error:
+            status = error.status
+            raise
+        finally:
+            route = matched[0].route
+            query = scope.get("query_string", b"").decode("latin-1")
+            caller = callers[0] if callers else None
+            audit.record(Entry(caller, f"{route.method} {route.path}", matched[1], query, status, made))
 
     def _negotiate(self, text: str) -> tuple[int, int]:
         """The API version asked for. Raises InvalidParameter with moby's texts."""
@@ -137,11 +178,18 @@ def build_app(
     services: Services,
     *,
     authenticate: Authenticate = single_tenant,
+    audit: Audit | None = None,
     internal_routes: Iterable[Route] = (),
     routes: Iterable[Route] = ROUTES,
 ) -> App:
     """The application of one control plane. Handlers are imported here, so a missing one fails at the start."""
-    return App(services, authenticate, (*routes, *internal_routes))
+    return App(services, authenticate, audit, (*routes, *internal_routes))
+
+
+def _container(bound: Bound, value: str) -> dict[str, str]:
+    """The container that a request is about, as the client or the gateway names it; for the log."""
+    named = bound.variable == "container_id" or bound.route.path.startswith("/containers/{id}")
+    return {"container": value} if named else {}
 
 
 def _refusal(bound: Bound) -> DockerError:
@@ -163,7 +211,7 @@ def _docker_error(error: DockerError, scope: Scope, version: str = "") -> Respon
         )
     if version and version[:1].isdigit() and _numbers(version[:32]) < _OLDEST:
         # Clients this old read errors as plain text.
-        return PlainTextResponse(error.message + "\n", error.status)
+        return PlainTextResponse(error.message + "\n", error.status, error.headers)
     return error_response(error)
 
 

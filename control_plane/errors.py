@@ -6,11 +6,16 @@ leaves the process (it may name cloud resources, paths or other tenants).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 
 class DockerError(Exception):
     """An answer in Docker's error form. `status` is the HTTP status, `message` the user's text."""
 
     status = 500
+    headers: ClassVar[Mapping[str, str]] = {}
+    """Of the answer, besides the usual ones."""
 
     def __init__(self, message: str, *, internal: str | None = None) -> None:
         super().__init__(message)
@@ -52,6 +57,12 @@ class Conflict(DockerError):
     """409: a name in use, or a state that does not allow the operation."""
 
     status = 409
+
+
+class TooMany(DockerError):
+    """429: a quota of the tenant is used up; the message says which."""
+
+    status = 429
 
 
 class NotServed(DockerError):

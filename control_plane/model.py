@@ -72,6 +72,10 @@ class AgentLink(Entity):
     """Random id of the agent process; another boot means another file system."""
     gateway: str
     connected: bool
+    instance: str = ""
+    """Random id of the gateway's process: only that one knows when the link is gone."""
+    link: int = 0
+    """Number of the link, counted by the agent: an older hello that comes late changes nothing."""
 
 
 class Lease(Entity):
@@ -81,6 +85,8 @@ class Lease(Entity):
     owner: str
     expires_at: float
     """Unix seconds."""
+    trace: str = ""
+    """W3C traceparent of the request that began it, where traces are on: the agent's reports belong to it too."""
 
 
 class Mount(Entity):
@@ -216,6 +222,20 @@ class Network(Entity):
     """Driver, IPAM, Labels, Options, Internal, … as Docker shows them."""
 
 
+class Gateway(Entity):
+    """A gateway that has registered. Its key stands for its URL."""
+
+    url: str
+    instance: str
+    """Random id of its process."""
+    load: int
+    """Agents that are linked to it."""
+    lease_until: float
+    """Unix seconds."""
+    draining: bool = False
+    started_at: str
+
+
 class CloudFunction(Entity):
     """A Cloud Run function of ours: made for a container, or kept ready for the next one of the same shape."""
 
@@ -232,6 +252,45 @@ class CloudFunction(Entity):
     created_at: str
     changed_at: float
     """Unix seconds of the last claim or release."""
+
+
+class TenantPolicy(Entity):
+    """What a tenant's containers may be. Empty lists and zeros set no bound."""
+
+    images: list[str] = Field(default_factory=list)
+    """Patterns of repositories: `docker.io/library/*`, `ghcr.io/acme/**`, with or without `@sha256:…`."""
+    backends: list[str] = Field(default_factory=list)
+    max_nano_cpus: int = 0
+    max_memory: int = 0
+    """Bytes."""
+    max_run_seconds: int = 0
+    max_containers: int = 0
+    """Containers that exist, whatever their state."""
+
+
+class Tenant(Entity):
+    """Who has containers of its own. Its key is its name."""
+
+    name: str
+    created_at: str
+    policy: TenantPolicy = TenantPolicy()
+    revoked_at: str = ""
+    """When it was shut out; empty: it is not."""
+
+
+class AccessToken(Entity):
+    """A user's bearer token. Its key is its id; of its secret only the digest is kept."""
+
+    id: str
+    tenant: str
+    scope: Literal["full", "run", "read"]
+    secret_digest: str
+    """SHA-256, hexadecimal. The secret has 256 random bits: nothing slower is needed."""
+    note: str = ""
+    created_at: str
+    expires_at: float = 0.0
+    """Unix seconds; 0: never."""
+    revoked_at: str = ""
 
 
 class Event(Entity):

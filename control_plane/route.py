@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
+from control_plane.auth.caller import Scope
+
 if TYPE_CHECKING:
     from starlette.responses import Response
 
@@ -32,6 +34,23 @@ class Route:
     """Why it is refused when it comes to the control plane, in words a user can act on."""
     note: str = ""
     """What `docs/compatibility.md` says of a served route that is not all of Docker's."""
+    scope: Scope | None = None
+    """What a caller's token must allow; None: `read` for GET and HEAD, else `full`."""
+
+    quiet: bool = False
+    """A POST that changes nothing, and need not be in the audit log."""
+
+    @property
+    def needs(self) -> Scope:
+        """The scope a caller must have."""
+        if self.scope is not None:
+            return self.scope
+        return "read" if self.method in ("GET", "HEAD") else "full"
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes something, or lets into a container: such calls are in the audit log."""
+        return not self.quiet and (self.method not in ("GET", "HEAD") or self.needs != "read")
 
 
 def resolve(route: Route) -> Handler | None:
@@ -54,6 +73,8 @@ class Bound:
     middle: str
     suffix: str
     internal: bool
+    needs: Scope
+    audited: bool
 
 
 class Matcher:
@@ -96,4 +117,14 @@ def _bind(route: Route) -> Bound:
     middle, second, end = rest.partition("{")
     suffix = end.partition("}")[2] if second else middle
     internal = route.path.startswith("/internal/")
-    return Bound(route, resolve(route), variable if brace else "", prefix, middle if second else "", suffix, internal)
+    return Bound(
+        route,
+        resolve(route),
+        variable if brace else "",
+        prefix,
+        middle if second else "",
+        suffix,
+        internal,
+        route.needs,
+        route.changes and not internal,
+    )

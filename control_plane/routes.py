@@ -1,6 +1,9 @@
 """Every route of the Docker Engine API v1.50: who serves it, or why it is refused.
 
 `docs/compatibility.md` is made from this table (`python -m control_plane.compatibility`).
+
+Scopes of tokens: `read` sees everything of its tenant, contents of containers and their settings included; `run` makes
+and uses containers and pulls images; what concerns the tenant as a whole (networks, volumes, images, prunes) is `full`.
 """
 
 from __future__ import annotations
@@ -52,41 +55,42 @@ _SYSTEM = [
         "system.disk_usage",
         note="containers' writable layers and volumes are not measured (`SizeRw` 0, `UsageData.Size` -1)",
     ),
-    Route("POST", "/auth", "auth.check"),
+    Route("POST", "/auth", "auth.check", scope="run", quiet=True),
 ]
 
 _CONTAINERS = [
     Route("GET", "/containers/json", "containers.list_containers", note="`size`: the writable layer is not measured"),
-    Route("POST", "/containers/create", "containers.create"),
+    Route("POST", "/containers/create", "containers.create", scope="run"),
     Route("GET", "/containers/{id}/json", "containers.inspect", note="`size`: the writable layer is not measured"),
     Route("GET", "/containers/{id}/top", "container_actions.top"),
     Route("GET", "/containers/{id}/logs", "logs.logs"),
     _refused("GET", "/containers/{id}/changes", _CHANGES),
     _refused("GET", "/containers/{id}/export", _EXPORT),
     _refused("GET", "/containers/{id}/stats", _STATS),
-    Route("POST", "/containers/{id}/resize", "container_actions.resize"),
-    Route("POST", "/containers/{id}/start", "container_actions.start"),
-    Route("POST", "/containers/{id}/stop", "container_actions.stop"),
-    Route("POST", "/containers/{id}/restart", "container_actions.restart"),
-    Route("POST", "/containers/{id}/kill", "container_actions.kill"),
+    Route("POST", "/containers/{id}/resize", "container_actions.resize", scope="run", quiet=True),
+    Route("POST", "/containers/{id}/start", "container_actions.start", scope="run"),
+    Route("POST", "/containers/{id}/stop", "container_actions.stop", scope="run"),
+    Route("POST", "/containers/{id}/restart", "container_actions.restart", scope="run"),
+    Route("POST", "/containers/{id}/kill", "container_actions.kill", scope="run"),
     Route(
         "POST",
         "/containers/{id}/update",
         "containers.update",
         note="resources: while the container is stopped; the restart policy: always",
+        scope="run",
     ),
-    Route("POST", "/containers/{id}/rename", "containers.rename"),
-    Route("POST", "/containers/{id}/pause", "container_actions.pause"),
-    Route("POST", "/containers/{id}/unpause", "container_actions.unpause"),
-    Route("POST", "/containers/{id}/attach", served_by="front_door", reason=_HIJACK),
-    Route("GET", "/containers/{id}/attach/ws", served_by="front_door", reason=_HIJACK),
-    Route("POST", "/containers/{id}/wait", "containers.wait"),
-    Route("DELETE", "/containers/{id}", "container_actions.remove"),
+    Route("POST", "/containers/{id}/rename", "containers.rename", scope="run"),
+    Route("POST", "/containers/{id}/pause", "container_actions.pause", scope="run"),
+    Route("POST", "/containers/{id}/unpause", "container_actions.unpause", scope="run"),
+    Route("POST", "/containers/{id}/attach", served_by="front_door", reason=_HIJACK, scope="run"),
+    Route("GET", "/containers/{id}/attach/ws", served_by="front_door", reason=_HIJACK, scope="run"),
+    Route("POST", "/containers/{id}/wait", "containers.wait", scope="run", quiet=True),
+    Route("DELETE", "/containers/{id}", "container_actions.remove", scope="run"),
     Route("HEAD", "/containers/{id}/archive", "archives.head"),
     Route("GET", "/containers/{id}/archive", "archives.get"),
-    Route("PUT", "/containers/{id}/archive", "archives.put"),
+    Route("PUT", "/containers/{id}/archive", "archives.put", scope="run"),
     Route("POST", "/containers/prune", "container_actions.prune"),
-    Route("POST", "/containers/{id}/exec", "execs.create"),
+    Route("POST", "/containers/{id}/exec", "execs.create", scope="run"),
     _refused("GET", "/containers/{id}/checkpoints", _CHECKPOINT),
     _refused("POST", "/containers/{id}/checkpoints", _CHECKPOINT),
     _refused("DELETE", "/containers/{id}/checkpoints/{checkpoint}", _CHECKPOINT),
@@ -99,14 +103,15 @@ _EXECS = [
         "execs.start",
         served_by="front_door",
         note="attached by the front door; with `Detach` by the control plane",
+        scope="run",
     ),
-    Route("POST", "/exec/{id}/resize", "execs.resize"),
+    Route("POST", "/exec/{id}/resize", "execs.resize", scope="run", quiet=True),
     Route("GET", "/exec/{id}/json", "execs.inspect"),
 ]
 
 _IMAGES = [
     Route("GET", "/images/json", "images.list_images"),
-    Route("POST", "/images/create", "images.create"),
+    Route("POST", "/images/create", "images.create", scope="run"),
     Route("POST", "/images/load", "images.load"),
     Route("POST", "/images/prune", "images.prune"),
     Route("GET", "/images/{name}/json", "images.inspect"),

@@ -25,7 +25,8 @@ type Agent struct {
 	id             string // known before anything is dialled
 	callback       string // guarded by mu, as the token
 	token          string
-	gateway        atomic.Pointer[websocket.Gateway]
+	gateway        atomic.Pointer[websocket.Gateway] // that has the link, or had it last
+	places         places
 	connectTimeout time.Duration
 	began          time.Time
 
@@ -44,6 +45,8 @@ type Agent struct {
 	mu       sync.Mutex
 	spec     *LaunchSpec // of the last run
 	run      *Run        // the last one, running or not
+	links    int         // hellos so far
+	ended    endedStreams
 	streams  map[string]*stream.Stream
 	opened   map[string]chan struct{} // closed when the stream of that id takes part
 	pending  []*attachment            // attached before a run
@@ -63,6 +66,7 @@ type Agent struct {
 	linkUp   *sync.Cond
 	link     *websocket.Conn
 	spare    *websocket.Conn
+	settled  *websocket.Gateway // that welcomed the agent last
 	linkDown time.Time
 	welcomed bool
 }
@@ -100,7 +104,7 @@ func (a *Agent) become(id, callback, token string) error {
 		return err
 	}
 	a.callback, a.token = callback, token
-	if a.gateway.Swap(gateway) == nil {
+	if a.gateway.Swap(a.places.give(gateway, token)) == nil {
 		a.id, a.container = id, archive.Container{ID: id}
 		a.mark()
 	}
@@ -229,6 +233,7 @@ func (a *Agent) forget(s *stream.Stream) {
 	if a.streams[s.ID] == s {
 		delete(a.streams, s.ID)
 		delete(a.opened, s.ID)
+		a.ended.add(s.ID)
 	}
 	a.mu.Unlock()
 }

@@ -93,7 +93,7 @@ func (i *invocation) check() error {
 		return stream.Refuse(400, "the invocation's run is not a number from 0")
 	case i.Limit < 0 || i.Limit > limitMost:
 		return stream.Refuse(400, "the invocation's limit_seconds is out of range")
-	case len(i.Token) > tokenMost || strings.ContainsFunc(i.Token, func(c rune) bool { return c <= ' ' || c > '~' }):
+	case !isToken(i.Token):
 		return stream.Refuse(400, "the invocation's token is none")
 	}
 	return nil

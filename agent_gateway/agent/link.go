@@ -30,6 +30,9 @@ type fromRelay struct {
 	ID      string          `json:"id"`
 	Method  string          `json:"method"`
 	Seq     int64           `json:"seq"`
+	Gateway string          `json:"gateway"`
+	URLs    []string        `json:"urls"`
+	Token   string          `json:"token"`
 }
 
 // keepLink dials the link again and again. An agent that was never welcome, or has nothing left to run, gives up after a while.
@@ -37,8 +40,11 @@ func (a *Agent) keepLink() {
 	var wait backoff.Backoff
 	complained := false
 	for a.ctx.Err() == nil {
-		conn, err := a.gateway.Load().Dial(a.ctx, "/agent/link")
+		place := a.places.next()
+		conn, err := place.Dial(a.ctx, "/agent/link")
+		a.places.dialled(place, err == nil)
 		if err == nil {
+			a.gateway.Store(place)
 			if a.talk(conn) {
 				wait, complained = backoff.Backoff{}, false
 			}
@@ -119,6 +125,7 @@ func (a *Agent) talk(conn *websocket.Conn) (welcome bool) {
 		default:
 		}
 		if m.Type == "drain" {
+			a.places.prefer(m.Gateway)
 			conn.Close(websocket.CloseNormal)
 			return welcome
 		}
@@ -175,6 +182,10 @@ func (a *Agent) dispatch(conn *websocket.Conn, m *fromRelay) bool {
 		go a.answer(conn, m)
 	case "ack":
 		a.events.ack(m.Seq)
+	case "gateways":
+		a.places.tell(m.URLs)
+	case "token":
+		a.renew(m.Token)
 	case "pong":
 	default:
 		return false
@@ -186,6 +197,7 @@ func (a *Agent) welcome(conn *websocket.Conn, m *fromRelay) {
 	a.linkMu.Lock()
 	a.linkDown, a.welcomed = time.Time{}, true
 	a.linkMu.Unlock()
+	a.arrived()
 	a.events.attach(conn)
 	switch m.Action {
 	case "start":
@@ -200,7 +212,8 @@ func (a *Agent) welcome(conn *websocket.Conn, m *fromRelay) {
 func (a *Agent) hello() message {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	m := message{"type": "hello", "container": a.id, "version": version, "os": runtime.GOOS, "arch": runtime.GOARCH, "boot": a.boot,
+	a.links++
+	m := message{"type": "hello", "link": a.links, "container": a.id, "version": version, "os": runtime.GOOS, "arch": runtime.GOARCH, "boot": a.boot,
 		"run": 0, "running": false, "exit": nil, "pid": 0, "started_at": rfc3339(a.began), "execs": []string{}}
 	if a.holds != nil && a.holds.mode == modeFunction {
 		m["held"] = a.holds.any()

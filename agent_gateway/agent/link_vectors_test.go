@@ -39,7 +39,7 @@ func linkVectors(t *testing.T, direction string) (list []linkVector) {
 
 // TestMessagesOfTheRelayAreUnderstood: every type is known, every key of a spec and of parameters has its place.
 func TestMessagesOfTheRelayAreUnderstood(t *testing.T) {
-	known := map[string]bool{"welcome": true, "open": true, "call": true, "ack": true, "drain": true, "pong": true}
+	known := map[string]bool{"welcome": true, "open": true, "call": true, "ack": true, "drain": true, "pong": true, "gateways": true, "token": true}
 	kinds := map[string]any{"attach": &attachParams{}, "exec": &execParams{}, "logs": &logsParams{}, "archive_get": &archiveParams{},
 		"archive_put": &archiveParams{}}
 	for _, v := range linkVectors(t, "relay_to_agent") {

@@ -89,8 +89,13 @@ func (a *Agent) serve(m *fromRelay, conn *websocket.Conn) {
 	}
 	s := stream.New(m.Stream, a.dialStream(m.Stream))
 	a.streams[m.Stream] = s
+	ended := a.ended.known[m.Stream]
 	a.mu.Unlock()
-	begin, err := a.handler(s, m)
+	var begin func()
+	err := error(stream.Refuse(410, "the stream has ended"))
+	if !ended {
+		begin, err = a.handler(s, m)
+	}
 	if err != nil {
 		s.Discard()
 	}

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from agent_gateway.asgi import App, Receive, Scope, Send, read_body, respond_message
-from agent_gateway.client_half import StreamError
-from agent_gateway.control_plane_client import ControlPlane, Grant, HijackRequest, Refused
+from agent_gateway.client_half import ClientHalf, StreamError
+from agent_gateway.control_plane_client import Grant, HijackRequest, Refused, Tickets
 from agent_gateway.front_door import web_pages
 from agent_gateway.front_door.attach_websocket import WebsocketClient, WebsocketStream
 from agent_gateway.front_door.hijacked import HijackedStream, RawClient, stderr_text, stdout_text
 from agent_gateway.relay.app import RelayApp
-from agent_gateway.streams import Relay
 
 _HIJACK = re.compile(r"(?:/v\d+\.\d+)?/(?:containers/[^/]+/(attach)(/ws)?|exec/[^/]+/(start))")
 _INTERNAL = re.compile(r"/+(?:v[0-9.]+/+)?internal(?:/.*)?", re.DOTALL)
@@ -29,18 +29,29 @@ HTTP library has read ahead. moby is never so fast, and for clients that may not
 _DEFAULT_TYPE = "application/vnd.docker.raw-stream"
 
 
+class Joined(Protocol):
+    """A relay, as far as a front door needs it."""
+
+    async def join(self, half: ClientHalf, stream_id: str, ticket: str) -> None:
+        """Becomes the client half of the stream the ticket is for. Raises StreamError when the relay refuses it."""
+        ...
+
+
 class FrontDoor:
     """The ASGI app of the Docker listeners."""
 
     def __init__(
         self,
-        control_plane: ControlPlane,
+        control_plane: Tickets,
         inner: App,
-        relay_for: Callable[[str], Relay],
+        relay_for: Callable[[str], Joined],
         relay_app: RelayApp | None = None,
         *,
         local_only: bool = False,
+        proxy_secret: str = "",
     ) -> None:
+        """`proxy_secret`: what the TLS proxy in front shows when it names the subject of a client's certificate."""
+        self._proxy_secret = proxy_secret.encode()
         self._control_plane = control_plane
         self._inner = inner
         self._relay_for = relay_for
@@ -66,6 +77,13 @@ class FrontDoor:
             return
         await self._inner(scope, receive, send)
 
+    def _subject(self, headers: dict[bytes, bytes]) -> str:
+        """Of the client's certificate; anyone can send the header, the proxy alone knows the secret."""
+        shown = headers.get(b"x-sockerless-proxy", b"")
+        if not self._proxy_secret or not hmac.compare_digest(shown, self._proxy_secret):
+            return ""
+        return headers.get(b"x-sockerless-client-certificate", b"").decode("latin-1")
+
     async def _hijack(self, scope: Scope, receive: Receive, send: Send, *, websocket: bool, is_exec: bool) -> None:
         connection: Any = scope["extensions"]["tcp.hijack"]
         connection.expect_hijack()
@@ -86,7 +104,7 @@ class FrontDoor:
             await respond_message(send, 400, "a websocket handshake is wanted")
             return
         try:
-            grant = await self._control_plane.tickets(_request(scope, headers, body))
+            grant = await self._control_plane.tickets(_request(scope, headers, body, self._subject(headers)))
             relay = self._relay_for(grant.relay_url)
             if websocket:
                 await _attach_websocket(connection, relay, grant)
@@ -101,17 +119,18 @@ class FrontDoor:
             return
 
 
-def _request(scope: Scope, headers: dict[bytes, bytes], body: Any) -> HijackRequest:
+def _request(scope: Scope, headers: dict[bytes, bytes], body: Any, certificate: str) -> HijackRequest:
     return HijackRequest(
         scope["method"],
         scope["raw_path"].decode("latin-1"),
         scope["query_string"].decode("latin-1"),
         headers.get(b"authorization", b"").decode("latin-1"),
         body,
+        certificate,
     )
 
 
-async def _raw(connection: Any, relay: Relay, grant: Grant, headers: dict[bytes, bytes], *, is_exec: bool) -> None:
+async def _raw(connection: Any, relay: Joined, grant: Grant, headers: dict[bytes, bytes], *, is_exec: bool) -> None:
     stream = HijackedStream(farewell=None if is_exec else partial(stderr_text, tty=grant.tty))
     await relay.join(stream, grant.stream_id, grant.ticket)
     last_words = b""
@@ -133,7 +152,7 @@ async def _raw(connection: Any, relay: Relay, grant: Grant, headers: dict[bytes,
         raise
 
 
-async def _attach_websocket(connection: Any, relay: Relay, grant: Grant) -> None:
+async def _attach_websocket(connection: Any, relay: Joined, grant: Grant) -> None:
     stream = WebsocketStream(tty=grant.tty)
     await relay.join(stream, grant.stream_id, grant.ticket)
     try:

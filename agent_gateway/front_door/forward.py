@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from agent_gateway.asgi import Receive, Scope, Send, respond_message
 
-_HOP_BY_HOP = frozenset(
+HOP_BY_HOP = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -39,17 +39,7 @@ class Forward:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, there and back. A client that goes away takes its request with it."""
         sent = asyncio.Event()
-        exchange = asyncio.create_task(self._exchange(scope, receive, send, sent))
-        watch = asyncio.create_task(_gone(receive, sent))
-        try:
-            await asyncio.wait({exchange, watch}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not exchange.done():
-                exchange.cancel()
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
-            with contextlib.suppress(asyncio.CancelledError):
-                await exchange
+        await while_client_stays(self._exchange(scope, receive, send, sent), receive, sent)
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send, sent: asyncio.Event) -> None:
         import httpx
@@ -60,14 +50,14 @@ class Forward:
             timeout = httpx.Timeout(None, connect=10.0)
             self._client = httpx.AsyncClient(limits=limits, timeout=timeout, follow_redirects=False)
         query = b"?" + scope["query_string"] if scope["query_string"] else b""
-        has_body = _has_body(scope["headers"])
-        if not has_body:
+        brings_body = has_body(scope["headers"])
+        if not brings_body:
             sent.set()
         request = self._client.build_request(
             scope["method"],
             self._url + (scope["raw_path"] + query).decode("latin-1"),
-            headers=_forwarded(scope["headers"]),
-            content=_body(receive, sent) if has_body else None,
+            headers=forwarded_headers(scope["headers"]),
+            content=request_body(receive, sent) if brings_body else None,
         )
         try:
             answer = await self._client.send(request, stream=True)
@@ -76,7 +66,7 @@ class Forward:
             return
         try:
             # The date is the front door's.
-            dropped = _HOP_BY_HOP | {b"date"}
+            dropped = HOP_BY_HOP | {b"date"}
             headers = [(k.lower(), v) for k, v in answer.headers.raw if k.lower() not in dropped]
             await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
             async for chunk in answer.aiter_raw():
@@ -92,19 +82,37 @@ class Forward:
             self._client = None
 
 
-def _forwarded(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+async def while_client_stays(work: Coroutine[Any, Any, None], receive: Receive, sent: asyncio.Event) -> None:
+    """Does the work of a request until its client goes away; `sent` is set once the request's body is forwarded."""
+    exchange = asyncio.create_task(work)
+    watch = asyncio.create_task(_gone(receive, sent))
+    try:
+        await asyncio.wait({exchange, watch}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not exchange.done():
+            exchange.cancel()
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await exchange
+
+
+def forwarded_headers(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Without those that are for the next hop only, and without `Host`."""
     named = {token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")}
-    return [(k, v) for k, v in headers if k not in _HOP_BY_HOP and k not in named and k != b"host"]
+    return [(k, v) for k, v in headers if k not in HOP_BY_HOP and k not in named and k != b"host"]
 
 
-def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
+def has_body(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a request with these headers brings a body."""
     return any(
         name == b"transfer-encoding" or (name == b"content-length" and value.strip() not in (b"", b"0"))
         for name, value in headers
     )
 
 
-async def _body(receive: Receive, sent: asyncio.Event) -> AsyncIterator[bytes]:
+async def request_body(receive: Receive, sent: asyncio.Event) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises httpx.ReadError when the client goes away in the middle."""
     import httpx
 
     while True:

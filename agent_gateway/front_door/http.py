@@ -74,8 +74,18 @@ class _State(ServerState):
 class HttpServer:
     """Makes the protocols of any number of listeners that serve one app."""
 
-    def __init__(self, app: App, websockets: WebsocketRouter | None) -> None:
+    def __init__(
+        self,
+        app: App,
+        websockets: WebsocketRouter | None,
+        *,
+        keep_alive_seconds: float = _KEEP_ALIVE_SECONDS,
+        most_of_peer: int = 0,
+    ) -> None:
+        """`most_of_peer`: connections of one address that are not websockets yet; 0: any number."""
         self.websockets = websockets
+        self.most_of_peer = most_of_peer
+        self.of_peer: dict[str, int] = {}
         self.buffer = memoryview(bytearray(READ_BUFFER))
         """What its websockets read into."""
         self.state = _State()
@@ -88,7 +98,7 @@ class HttpServer:
             log_config=None,
             access_log=False,
             proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_keep_alive=int(keep_alive_seconds),
             h11_max_incomplete_event_size=_MAX_HEAD,
         )
         self.config.load()
@@ -123,6 +133,8 @@ class GatewayProtocol(H11Protocol):
         self._keeps_half_open = False
         self._half_closed = False
         self._head_timer: asyncio.TimerHandle | None = None
+        self._peer = ""
+        """Under which this connection is counted."""
         self.access_log = False
 
     # The extension, as an app sees it.
@@ -166,6 +178,10 @@ class GatewayProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new connection."""
         super().connection_made(transport)
+        if self._server.most_of_peer and not self._counted(transport):
+            self.connections.discard(self)
+            transport.abort()
+            return
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -177,7 +193,26 @@ class GatewayProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._stop_head_timer()
+        self._uncount()
         super().connection_lost(exc)
+
+    def _counted(self, transport: asyncio.Transport) -> bool:
+        name = transport.get_extra_info("peername")
+        peer = str(name[0]) if isinstance(name, tuple) else "local"
+        counts = self._server.of_peer
+        if counts.get(peer, 0) >= self._server.most_of_peer:
+            return False
+        self._peer = peer
+        counts[peer] = counts.get(peer, 0) + 1
+        return True
+
+    def _uncount(self) -> None:
+        peer, self._peer = self._peer, ""
+        if peer:
+            counts = self._server.of_peer
+            counts[peer] -= 1
+            if not counts[peer]:
+                del counts[peer]
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """The client's half-close: an end, unless the app is about to hijack and has the whole request."""
@@ -334,6 +369,7 @@ class GatewayProtocol(H11Protocol):
         if listener is None:
             return False
         self.connections.discard(self)
+        self._uncount()
         if event.method == b"GET":
             take_over(self.transport, self.headers, self.conn.trailing_data[0], listener, self._server.buffer)
         else:

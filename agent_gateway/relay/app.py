@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import resources
 from typing import Any
 
@@ -11,6 +11,7 @@ import orjson
 
 from agent_gateway.asgi import Receive, Scope, Send, read_body, respond, respond_message
 from agent_gateway.client_half import StreamError
+from agent_gateway.relay.metrics import CONTENT_TYPE, exposition
 from agent_gateway.relay.pairing import StreamRefused
 from agent_gateway.relay.streams import Streams
 from agent_gateway.streams import CALL_SECONDS
@@ -33,8 +34,9 @@ def authorization(headers: Iterable[tuple[bytes, bytes]]) -> str:
 class RelayApp:
     """An ASGI app, and the router of websockets for `http.GatewayProtocol`."""
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, connections: Callable[[], int] = lambda: 0) -> None:
         self._streams = streams
+        self._connections = connections
 
     def serves(self, path: str) -> bool:
         """Whether a path is the relay's."""
@@ -57,7 +59,7 @@ class RelayApp:
         return None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """`POST /links/{container_id}/calls` and `GET /agent/binary/{os}-{arch}`."""
+        """`POST /links/{container_id}/calls`, `GET /agent/binary/{os}-{arch}`, `/health` and `/metrics`."""
         path, method = scope["path"], scope["method"]
         calls, binary = _CALLS.fullmatch(path), _BINARY.fullmatch(path)
         try:
@@ -65,6 +67,11 @@ class RelayApp:
                 await self._call(calls[1], scope, receive, send)
             elif binary is not None and method in ("GET", "HEAD"):
                 await self._binary(binary[1], scope, send)
+            elif path == "/health" and method in ("GET", "HEAD"):
+                await respond(send, 200, b"OK", b"text/plain; charset=utf-8")
+            elif path == "/metrics" and method == "GET":
+                self._streams.gateway_token(authorization(scope["headers"]))
+                await respond(send, 200, exposition(self._streams, self._connections()), CONTENT_TYPE)
             else:
                 await respond_message(send, 404, "page not found")
         except TicketRefused as refused:

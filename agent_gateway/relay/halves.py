@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class WebsocketHalf(Socket):
     """A half that was dialled: always the agent's, and the client's when it is in another process."""
 
+    redials = True
+
     def __init__(self, side: Side, find: Callable[[], Pair] | None) -> None:
         super().__init__()
         self._side = side
@@ -109,9 +111,13 @@ class SpareHalf(WebsocketHalf):
 class LocalHalf:
     """A client half in this process. It is its own carrier: what the owner sends goes straight into the pair."""
 
-    def __init__(self, pair: Pair, half: ClientHalf) -> None:
+    redials = False
+
+    def __init__(self, pair: Pair, half: ClientHalf, relocate: Callable[[], None] | None = None) -> None:
+        """`relocate` carries the stream on at another gateway when this one sends it off."""
         self._pair = pair
         self._half = half
+        self._relocate = relocate
         self._over = False
 
     # The pair's side.
@@ -131,6 +137,9 @@ class LocalHalf:
         if self._over:
             return
         self._over = True
+        if code != CLOSE_OK and self._relocate is not None and not self._half.ended:
+            self._relocate()
+            return
         error = None if code == CLOSE_OK else StreamError(503, f"the stream was cut off: {reason or code}")
         self._half.closed(error)
 

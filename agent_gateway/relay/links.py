@@ -22,6 +22,7 @@ from agent_gateway.protocol import (
     serialise,
 )
 from agent_gateway.relay.pairing import Pair
+from agent_gateway.tickets import AgentToken
 from agent_gateway.websockets import Socket
 
 if TYPE_CHECKING:
@@ -43,11 +44,11 @@ _MAX_CALLS = 1024
 class LinkSocket(Socket):
     """One connection of a link. Until `hello` it belongs to nobody."""
 
-    def __init__(self, links: Links, tenant: str, container: str) -> None:
+    def __init__(self, links: Links, agent: AgentToken) -> None:
         super().__init__()
         self._links = links
-        self.tenant = tenant
-        self.container = container
+        self.agent = agent
+        self.container = agent.container
         self.link: Link | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._heard = 0.0
@@ -114,9 +115,13 @@ class Link:
     def __init__(self, container: str, report: Callable[[Link, dict[str, Any]], None]) -> None:
         self.container = container
         self.tenant = ""
+        self.run = 0
+        """Of its agent's token."""
         self.boot = ""
         self.socket: LinkSocket | None = None
         self.hello: dict[str, Any] = {}
+        self.welcomed = False
+        self.token_timer: asyncio.TimerHandle | None = None
         self.over = False
         """The process of the last run ended, or the control plane said that nothing more will come."""
         self.idle = False
@@ -137,7 +142,8 @@ class Link:
     def connected(self, socket: LinkSocket, hello: dict[str, Any]) -> bool:
         """A hello came in. True when it is another agent process than before."""
         older, self.socket = self.socket, socket
-        self.tenant = socket.tenant
+        self.tenant, self.run = socket.agent.tenant, getattr(socket.agent, "run", 0)
+        self.welcomed = False
         if older is not None:
             older.close(CLOSE_GOING_AWAY, "replaced")
         renewed = self.boot not in ("", hello["boot"])
@@ -167,19 +173,33 @@ class Link:
 
     def agent(self, boot: str) -> Linked:
         """The agent process of that boot, as the control plane is told of it."""
-        return Linked(self.tenant, self.container, boot)
+        return Linked(self.tenant, self.container, boot, self.run)
 
     def disconnected(self, socket: LinkSocket, *, farewell: bool) -> None:
         """The socket is gone; calls under way can't be answered. With a farewell the agent has ended itself."""
         if self.socket is not socket:
             return
         self.socket = None
+        self.abandon()
+        socket._links.unlinked(self, farewell)
+
+    def stop_renewal(self) -> None:
+        """No token is fetched for an agent that is not here."""
+        if self.token_timer is not None:
+            self.token_timer.cancel()
+            self.token_timer = None
+
+    def abandon(self) -> None:
+        """Calls under way fail, and no report of its going is due."""
+        self.stop_renewal()
+        if self.gone_timer is not None:
+            self.gone_timer.cancel()
+            self.gone_timer = None
         self._linked.clear()
         calls, self._calls = self._calls, {}
         for call in calls.values():
             if not call.done():
                 call.set_exception(StreamError(503, f"the connection to the agent of {self.container} broke"))
-        socket._links.unlinked(self, farewell)
 
     def received(self, socket: LinkSocket, message: dict[str, Any]) -> None:
         """A message after the hello."""
@@ -295,6 +315,16 @@ class Links:
         """Drops the record of an agent that will not come back."""
         if link.socket is None and not link.waiting and self._links.get(link.container) is link:
             del self._links[link.container]
+
+    def give_up(self, link: Link) -> None:
+        """The agent is linked to another gateway: nothing of it is reported from here any more."""
+        socket, link.socket = link.socket, None
+        if socket is not None:
+            socket.link = None
+            socket.close(CLOSE_GOING_AWAY, "replaced")
+        link.abandon()
+        self.drop_spares(link.container)
+        self.forget(link)
 
     def hello(self, socket: LinkSocket, message: dict[str, Any]) -> Link:
         """The newest hello of a container wins."""

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from agent_gateway.client_half import ClientHalf
 from agent_gateway.relay.streams import Streams
-from agent_gateway.streams import CALL_SECONDS, Stream, new_stream_id
+from agent_gateway.streams import CALL_SECONDS, Stream, Where, new_stream_id, stream_url
 
 
 class LocalRelay:
     """`streams.Relay` on the relay of this process."""
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, where: Where | None = None) -> None:
         self._streams = streams
+        self._where = where
 
     async def join(self, half: ClientHalf, stream_id: str, ticket: str) -> None:
-        """Becomes the client half of the stream the ticket is for. Raises StreamError."""
-        await self._streams.join(half, stream_id, ticket)
+        """Becomes the client half of the stream the ticket is for. Raises StreamError.
+
+        When the agent turns up at another gateway the stream goes on there, over a websocket.
+        """
+        relocate = None if self._where is None else partial(_relocate, half, stream_id, ticket, self._where)
+        await self._streams.join(half, stream_id, ticket, relocate)
 
     async def open(self, tenant: str, container: str, kind: str, params: Mapping[str, Any]) -> Stream:
         """Opens a stream. Raises StreamError."""
@@ -45,3 +51,12 @@ class LocalRelay:
     def end(self, container: str, message: str | None = None) -> None:
         """No agent will come (any more): client halves that wait for one end, with 409 when there is a message."""
         self._streams.end(container, message)
+
+
+def _relocate(half: ClientHalf, stream_id: str, ticket: str, where: Where) -> None:
+    from agent_gateway.stream_dial import WebsocketCarrier
+
+    async def moved(_: str) -> str:
+        return stream_url(await where(stream_id, ticket), stream_id)
+
+    WebsocketCarrier(half, "", ticket, moved=moved).take_over()

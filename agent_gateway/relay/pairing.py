@@ -7,21 +7,29 @@ docs/wire-protocol.md, section 3. Messages that were read while the other half i
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 from agent_gateway.protocol import CLOSE_GOING_AWAY, CLOSE_OK, CLOSE_POLICY, GRACE_SECONDS, WINDOW
+from agent_gateway.tickets import TICKET_SECONDS
 
 Side = Literal["client", "agent"]
 
 MAX_STREAMS_PER_CONTAINER = 4096
 _MAX_PENDING = 2 * WINDOW
 _ENDED_KEPT = 4096
+_ENDED_SECONDS = 2.0 * TICKET_SECONDS
+"""However many streams end: their tickets may not open anything again while they are valid."""
+_RESUME = '{"resume"'
 
 
 class Half(Protocol):
     """One end of a pair, as the relay sees it."""
+
+    redials: bool
+    """Whether it dials again after a close with 1001, and outlives this process."""
 
     def send_binary(self, data: bytes | memoryview) -> None:
         """One payload message."""
@@ -74,6 +82,10 @@ class Pair:
         """The agent was told of it."""
         self.paired = False
         """Both halves have been there at once."""
+        self.rejoining = False
+        """The client half began with a `resume`: it belongs to a stream that may go on at another gateway."""
+        self.expired = False
+        """The client's ticket has expired: it may rejoin, and open nothing."""
         self.agent_spoke = False
         self.ended = False
         self._client = _Place()
@@ -88,6 +100,12 @@ class Pair:
     def agent(self) -> Half | None:
         """The agent's half."""
         return self._agent.half
+
+    @property
+    def redials(self) -> bool:
+        """Whether both ends can go on at another gateway; a Docker client on a connection of this process cannot."""
+        client = self._client.half
+        return client is None or client.redials
 
     def place(self, side: Side, half: Half) -> None:
         """A half is there: the first of its side, or the one that takes a broken one's place."""
@@ -109,12 +127,18 @@ class Pair:
 
     def binary(self, side: Side, data: bytes | memoryview) -> None:
         """A payload message from `side`."""
+        if side == "agent":
+            self._pairs.bytes_from_agents += len(data)
+        else:
+            self._pairs.bytes_to_agents += len(data)
         other = self._passing(side, data)
         if other is not None:
             other.send_binary(data)
 
     def text(self, side: Side, text: str) -> None:
         """A control message from `side`."""
+        if not self.paired and side == "client" and text.startswith(_RESUME):
+            self.rejoining = True
         other = self._passing(side, text)
         if other is not None:
             other.send_text(text)
@@ -156,6 +180,8 @@ class Pair:
         if side == "agent" and not self.agent_spoke:
             # A spare that broke before the agent read its `open`: nobody but us knows of the stream.
             self._pairs.unheard(self)
+        elif side == "agent":
+            self._pairs.agent_lost(self)
 
     def congested(self, side: Side) -> None:
         """Too much waits to be written to `side`: the other is not read."""
@@ -190,6 +216,15 @@ class Pair:
         for half in (self._client.half, self._agent.half):
             if half is not None:
                 half.close(CLOSE_GOING_AWAY, "going away")
+
+    def send_off(self, reason: str) -> None:
+        """Its agent is linked to another gateway: the client half dials again, and there."""
+        client = self._client.half
+        self._pairs.remove(self, final=False)
+        if client is not None:
+            client.close(CLOSE_GOING_AWAY, reason)
+        if self._agent.half is not None:
+            self._agent.half.close(CLOSE_GOING_AWAY, reason)
 
     def expire(self, side: Side) -> None:
         """The grace of a lone half starts now (again)."""
@@ -257,12 +292,19 @@ class StreamRefused(Exception):
 class Pairs:
     """The streams of this relay, by id and by container."""
 
-    def __init__(self, unheard: Callable[[Pair], None]) -> None:
+    def __init__(self, unheard: Callable[[Pair], None], agent_lost: Callable[[Pair], None]) -> None:
         self.unheard = unheard
         """Called when a stream must be opened (again) over the agent's link."""
+        self.agent_lost = agent_lost
+        """Called when the agent's half of a live stream broke."""
+        self.bytes_from_agents = 0
+        self.bytes_to_agents = 0
+        self.opened = 0
+        """Streams since the start."""
         self._pairs: dict[str, Pair] = {}
         self._by_container: dict[str, dict[str, Pair]] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended: OrderedDict[str, float] = OrderedDict()
+        """When each ended, by the monotonic clock."""
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -319,15 +361,22 @@ class Pairs:
             if not mine:
                 del self._by_container[pair.container]
         if final:
-            self._ended[pair.stream] = None
-        if len(self._ended) > _ENDED_KEPT:
-            self._ended.popitem(last=False)
+            self._ended[pair.stream] = time.monotonic()
+            self._forget_ended()
+
+    def _forget_ended(self) -> None:
+        while len(self._ended) > _ENDED_KEPT:
+            oldest = next(iter(self._ended))
+            if self._ended[oldest] > time.monotonic() - _ENDED_SECONDS:
+                return
+            del self._ended[oldest]
 
     def _add(self, stream: str, container: str) -> Pair:
         mine = self._by_container.setdefault(container, {})
         if len(mine) >= MAX_STREAMS_PER_CONTAINER:
             raise StreamRefused(429, "too many streams of this container")
         pair = mine[stream] = self._pairs[stream] = Pair(self, stream, container)
+        self.opened += 1
         return pair
 
     def refuse_ended(self, stream: str) -> None:

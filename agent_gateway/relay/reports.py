@@ -16,6 +16,8 @@ _LOGGER = logging.getLogger("agent_gateway.relay")
 
 _FIRST_DELAY_SECONDS = 0.05
 _LAST_DELAY_SECONDS = 5.0
+TOKEN_SECONDS = 8 * 3600.0
+"""An agent that is linked gets a fresh token so often."""
 _FINAL = frozenset({400, 404, 405, 409, 410, 413, 415, 422})
 """Answers that no repetition changes."""
 
@@ -26,6 +28,8 @@ class Reports:
     def __init__(self, control_plane: ControlPlane, waiting: Callable[[str], list[str]]) -> None:
         self._control_plane = control_plane
         self._waiting = waiting
+        self.welcomed: Callable[[str, object], None] = lambda container, gateways: None
+        """Told of each agent that is welcome now, and what the control plane says of other gateways."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def report(self, link: Link, message: dict[str, Any]) -> None:
@@ -85,6 +89,37 @@ class Reports:
                 answer = {"action": "shutdown"}
             if link.hello is hello and link.socket is not None:
                 link.socket.send(self._welcome(link, answer))
+                link.welcomed = True
+                self.welcomed(link.container, answer.get("gateways"))
+                self._hand_over(link, answer.get("token"))
+            return
+
+    def _hand_over(self, link: Link, token: object) -> None:
+        """A fresh token for the agent's next dial, and another one in time."""
+        if not isinstance(token, str) or not token or link.socket is None:
+            return
+        link.socket.send({"type": "token", "token": token})
+        link.stop_renewal()
+
+        def renew() -> None:
+            link.token_timer = None
+            self._start(self._renew(link))
+
+        delay = TOKEN_SECONDS * random.uniform(0.8, 1.0)
+        link.token_timer = asyncio.get_running_loop().call_later(delay, renew)
+
+    async def _renew(self, link: Link) -> None:
+        delays = _delays()
+        while (socket := link.socket) is not None:
+            try:
+                token = await self._control_plane.token(link.agent(link.boot))
+            except Refused as refused:
+                if refused.status in _FINAL:
+                    return
+                await asyncio.sleep(next(delays))
+                continue
+            if link.socket is socket:
+                self._hand_over(link, token)
             return
 
     def _welcome(self, link: Link, answer: dict[str, Any]) -> dict[str, Any]:
@@ -92,7 +127,11 @@ class Reports:
         if action not in WELCOME_ACTIONS:
             _LOGGER.error("container %s: the control plane answered hello with %r", link.container, action)
             action = "wait"
-        welcome: dict[str, Any] = {"type": "welcome", "action": action, "streams": self._waiting(link.container)}
+        waiting = self._waiting(link.container)
+        coming = answer.get("streams")
+        if isinstance(coming, list):
+            waiting += [stream for stream in coming if isinstance(stream, str) and stream not in waiting]
+        welcome: dict[str, Any] = {"type": "welcome", "action": action, "streams": waiting}
         if answer.get("spec") is not None:
             welcome["spec"] = answer["spec"]
         return welcome

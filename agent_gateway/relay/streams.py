@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent_gateway.client_half import ClientHalf, StreamError
@@ -11,20 +11,24 @@ from agent_gateway.control_plane_client import ControlPlane
 from agent_gateway.protocol import is_stream_id
 from agent_gateway.relay.halves import LocalCarrier, LocalHalf, SpareHalf, WebsocketHalf
 from agent_gateway.relay.links import REDIAL_WAIT_SECONDS, Link, Links, LinkSocket
+from agent_gateway.relay.moves import ATTACH, Moves
 from agent_gateway.relay.pairing import Pair, Pairs, StreamRefused
 from agent_gateway.relay.reports import Reports
+from agent_gateway.relay.used_tickets import UsedTickets
 from agent_gateway.tickets import (
     KIND_CALL,
     AgentToken,
     Ticket,
     TicketRefused,
     verify_agent_token,
+    verify_gateway_token,
     verify_ticket,
 )
 
 _EXITED_SECONDS = 1.0
 """After the last event and the end of the link: time for the agent's stream sockets to close in order."""
-_ATTACH = "attach"
+_BOUNCE_SECONDS = 5.0
+"""So long an attachment from another gateway waits here for its agent, before it asks again where that is."""
 
 
 class Streams:
@@ -32,9 +36,14 @@ class Streams:
 
     def __init__(self, key: bytes, control_plane: ControlPlane) -> None:
         self._key = key
-        self.pairs = Pairs(self._unheard)
+        self.pairs = Pairs(self._unheard, self._agent_lost)
+        self._used = UsedTickets()
+        self.calls = 0
+        """Calls since the start."""
         self._reports = Reports(control_plane, self.waiting)
         self.links = Links(self._reports.report, self._arrived, self._unlinked)
+        self.moves = Moves(self.links, self.pairs)
+        self._reports.welcomed = self.moves.welcomed
         self._draining = False
 
     # Tokens. They raise TicketRefused.
@@ -43,11 +52,17 @@ class Streams:
         """Who an agent is."""
         return verify_agent_token(self._key, token)
 
+    def gateway_token(self, token: str) -> str:
+        """The right to read this gateway's figures: the URL of the gateway that the token was made for."""
+        return verify_gateway_token(self._key, token)
+
     def call_ticket(self, token: str, container: str) -> Ticket:
         """The right to call one container's agent."""
         ticket = verify_ticket(self._key, token)
         if ticket.container != container:
             raise TicketRefused("the ticket is for another container")
+        if not self._used.use(ticket.id, ticket.expires):
+            raise TicketRefused("the ticket has been used")
         return ticket
 
     # Websockets that come in. They raise TicketRefused or StreamRefused.
@@ -55,7 +70,7 @@ class Streams:
     def link(self, token: str) -> LinkSocket:
         """`GET /agent/link`."""
         agent = self.agent_token(token)
-        return LinkSocket(self.links, agent.tenant, agent.container)
+        return LinkSocket(self.links, agent)
 
     def spare(self, token: str) -> SpareHalf:
         """`GET /agent/streams`."""
@@ -81,19 +96,21 @@ class Streams:
 
     # In this process.
 
-    async def join(self, half: ClientHalf, stream_id: str, ticket: str) -> None:
-        """A client half in this process. Raises StreamError."""
+    async def join(
+        self, half: ClientHalf, stream_id: str, ticket: str, relocate: Callable[[], None] | None = None
+    ) -> None:
+        """A client half in this process; `relocate` carries it on at another gateway. Raises StreamError."""
         try:
             checked = verify_ticket(self._key, ticket, stream=stream_id)
             pair = self.pair_of(checked)
         except (TicketRefused, StreamRefused) as refused:
             status = refused.status if isinstance(refused, StreamRefused) else 403
             raise StreamError(status, str(refused)) from None
-        self.join_local(half, pair)
+        self.join_local(half, pair, relocate)
 
-    def join_local(self, half: ClientHalf, pair: Pair) -> None:
+    def join_local(self, half: ClientHalf, pair: Pair, relocate: Callable[[], None] | None = None) -> None:
         """Puts a half of this process into its pair."""
-        local = LocalHalf(pair, half)
+        local = LocalHalf(pair, half, relocate)
         half.carrier = LocalCarrier(pair, local)
         pair.place("client", local)
         self.joined(pair)
@@ -106,11 +123,17 @@ class Streams:
             raise StreamError(refused.status, refused.message) from None
 
     async def call(self, container: str, method: str, params: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-        """One call over the link; `start` names the attachments that wait, `end` is our own. Raises StreamError."""
+        """One call over the link; `start` names the attachments that wait, `end` and `move` are our own.
+
+        Raises StreamError.
+        """
+        self.calls += 1
         if method == "end":
             message = str(params.get("message") or f"the agent of container {container} is gone")
             self.end(container, message, 501 if params.get("status") == 501 else 409)
             return {}
+        if method == "move":
+            return self.moves.move(container, params)
         if method == "start":
             waiting = self.waiting(container)
             params = {**params, "streams": [*params.get("streams", ()), *waiting]}
@@ -136,16 +159,18 @@ class Streams:
 
     def waiting(self, container: str) -> list[str]:
         """The attachments that are there: the process starts only when the agent has opened them."""
-        return [pair.stream for pair in self.pairs.of(container) if pair.kind == _ATTACH and pair.client is not None]
+        return [pair.stream for pair in self.pairs.of(container) if pair.kind == ATTACH and pair.client is not None]
 
     def joined(self, pair: Pair, *, expired: bool = False) -> None:
         """A client half is in its place: the agent is told, unless its half is there."""
-        if pair.agent is not None or pair.paired:
+        if pair.agent is not None or pair.paired or self.moves.follow(pair):
             return
+        pair.expired = expired
         if expired:
             # It may only rejoin an agent's half that redials, after a restart of the relay.
             pair.opened = True
             pair.expire("client")
+            self._look_again(pair)
             return
         link = self.links.get(pair.container)
         if link is not None and link.socket is not None:
@@ -155,27 +180,13 @@ class Streams:
             else:
                 link.open(pair)
                 pair.expire("client")
-        elif pair.kind != _ATTACH:
-            asyncio.get_running_loop().call_later(REDIAL_WAIT_SECONDS, self._unlinked_still, pair)
+        else:
+            self._look_again(pair)
 
     async def drain(self, seconds: float) -> None:
         """Asks agents to dial again, waits for streams to end, then cuts what is left (it resumes elsewhere)."""
         self._draining = True
-        for link in self.links.all():
-            if link.socket is not None:
-                link.socket.send({"type": "drain"})
-        loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        while len(self.pairs) and loop.time() < until:  # noqa: ASYNC110 - once, at the end of the process
-            await asyncio.sleep(0.05)
-        for pair in self.pairs.all():
-            pair.go_away()
-        for link in self.links.all():
-            if link.gone_timer is not None:
-                link.gone_timer.cancel()
-            if link.socket is not None:
-                link.socket.close(1001, "going away")
-            self.links.drop_spares(link.container)
+        await self.moves.drain(seconds)
         await self._reports.close()
 
     def pair_of(self, ticket: Ticket) -> Pair:
@@ -187,17 +198,36 @@ class Streams:
         if link is not None and link.socket is not None:
             link.open(pair)
 
+    def _look_again(self, pair: Pair) -> None:
+        seconds = _BOUNCE_SECONDS if pair.kind == ATTACH else REDIAL_WAIT_SECONDS
+        asyncio.get_running_loop().call_later(seconds, self._unlinked_still, pair)
+
     def _unlinked_still(self, pair: Pair) -> None:
-        if not pair.ended and not pair.opened and pair.agent is None:
+        link = self.links.get(pair.container)
+        if pair.ended or pair.agent is not None or (link is not None and link.socket is not None):
+            return
+        if pair.rejoining:
+            # Its agent may be elsewhere; whoever redials asks where.
+            pair.send_off("the agent is not linked here")
+        elif pair.kind != ATTACH and not pair.opened:
             pair.fail(409, f"agent of container {pair.container} is not connected")
 
+    def _agent_lost(self, pair: Pair) -> None:
+        if self._draining and pair.redials:
+            pair.go_away()
+        else:
+            self.moves.follow(pair)
+
     def _arrived(self, link: Link, renewed: bool) -> None:
+        self.moves.arrived(link.container)
         if renewed:
             self.links.drop_spares(link.container)
         for pair in self.pairs.of(link.container):
             if pair.agent is not None or pair.client is None:
                 continue
             if not pair.paired:
+                if pair.expired and pair.kind != ATTACH:
+                    continue  # it was opened before, or its time to be is over
                 link.open(pair)
                 pair.expire("client")
             elif renewed:

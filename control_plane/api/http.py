@@ -13,6 +13,8 @@ from starlette.responses import Response
 from control_plane.errors import DockerError, InvalidParameter
 
 if TYPE_CHECKING:
+    from control_plane.auth.caller import Caller
+    from control_plane.auth.gate import Gate
     from control_plane.services.bundle import Services
 
 M = TypeVar("M", bound=BaseModel)
@@ -26,11 +28,19 @@ class DockerRequest:
     """One Docker API request: who asks, what, and the services that can answer."""
 
     def __init__(
-        self, request: Request, services: Services, tenant: str, api_version: tuple[int, int], path: Mapping[str, str]
+        self,
+        request: Request,
+        services: Services,
+        caller: Caller,
+        api_version: tuple[int, int],
+        path: Mapping[str, str],
+        gate: Gate,
     ) -> None:
         self.raw = request
         self.services = services
-        self.tenant = tenant
+        self.caller = caller
+        self.tenant = caller.tenant
+        self.gate = gate
         self.api_version = api_version
         self.path = path
         self.query = request.query_params
@@ -119,7 +129,7 @@ def error_response(error: DockerError) -> Response:
     """`{"message": …}` with the error's status; 304 has no body."""
     if error.status == 304:
         return Response(status_code=304)
-    return json_response({"message": error.message}, error.status)
+    return json_response({"message": error.message}, error.status, error.headers)
 
 
 def empty(status: int = 204) -> Response:

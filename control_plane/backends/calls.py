@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from control_plane.errors import DockerError, GatewayTimeout, InvalidParameter, ServerError, Unavailable
+from control_plane.telemetry import hooks
 
 T = TypeVar("T")
 
@@ -106,16 +107,24 @@ async def call(
 ) -> T:
     """Awaits `attempt(timeout)`, again after a pause while it fails with a code in `repeat`, for `total` seconds.
 
-    Raises CloudError. `doing` completes the sentence "the cloud refused …" (`starting the container`).
+    Raises CloudError. `doing` completes the sentence "the cloud refused …" (`starting the container`); it is one of a
+    few phrases, never with a name in it: metrics count by it.
     """
     loop = asyncio.get_running_loop()
     ends = loop.time() + total
     tries = 0
     while True:
+        began = loop.time()
         try:
-            return await attempt(min(each, max(ends - loop.time(), 0.1)))
+            with hooks.in_span(doing):
+                answer = await attempt(min(each, max(ends - began, 0.1)))
+            if hooks.cloud_call is not None:
+                hooks.cloud_call(doing, "ok", loop.time() - began)
+            return answer
         except Exception as error:
             failure = failure_of(error, doing)
+            if hooks.cloud_call is not None:
+                hooks.cloud_call(doing, failure.code if failure is not None else "FAULT", loop.time() - began)
             if failure is None:
                 raise
             pause = pause_before(tries, failure.code)

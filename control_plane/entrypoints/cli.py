@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -63,6 +63,70 @@ def doctor(data: Data = None) -> None:
     from control_plane.entrypoints import doctor as examination
 
     raise typer.Exit(examination.run(data))
+
+
+@app.command()
+def status(
+    url: Annotated[
+        str | None,
+        typer.Argument(help="https://HOST, tcp://HOST:PORT or unix:///PATH; default: DOCKER_HOST, else the local one."),
+    ] = None,
+    token: Annotated[
+        str, typer.Option("--token", help="Yours; SOCKERLESS_TOKEN. The operator sets SOCKERLESS_KEY_FILE instead.")
+    ] = "",
+    data: Data = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell how an endpoint stands: versions, backends, gateways, store, containers."""
+    from control_plane.entrypoints import status_cli
+
+    raise typer.Exit(status_cli.run(url, token, data, as_json=as_json))
+
+
+_HANDED_ON: dict[str, Any] = {
+    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+}
+"""The command's own part of the program reads the arguments, so that no other part of it is imported here."""
+
+
+@app.command(**_HANDED_ON)
+def gateway(context: typer.Context) -> None:
+    """Run a gateway: where agents dial in and Docker clients' streams end."""
+    from agent_gateway import entrypoint
+
+    raise typer.Exit(entrypoint.main())
+
+
+@app.command(**_HANDED_ON)
+def connect(context: typer.Context) -> None:
+    """Serve a hosted endpoint on this machine: `connect URL [--listen …] [--token …]`."""
+    from agent_gateway.connector import cli as connector
+
+    raise typer.Exit(connector.main(context.args))
+
+
+@app.command(**_HANDED_ON)
+def login(context: typer.Context) -> None:
+    """Make the docker CLI use a hosted endpoint: `login URL`."""
+    from control_plane.entrypoints import access_cli
+
+    raise typer.Exit(access_cli.login(context.args))
+
+
+@app.command(**_HANDED_ON)
+def tenant(context: typer.Context) -> None:
+    """The operator's: `tenant create|list|revoke`."""
+    from control_plane.entrypoints import access_cli
+
+    raise typer.Exit(access_cli.tenant(context.args))
+
+
+@app.command(**_HANDED_ON)
+def token(context: typer.Context) -> None:
+    """The operator's: `token create|list|revoke`."""
+    from control_plane.entrypoints import access_cli
+
+    raise typer.Exit(access_cli.token(context.args))
 
 
 @app.command()

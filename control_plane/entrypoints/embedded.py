@@ -252,8 +252,11 @@ class Embedded:
         temporary = self._data / "tmp"
         temporary.mkdir(mode=0o700, exist_ok=True)
         return Deployment(
-            settings=self._settings,
             **backends,
+            backend=self._settings.backend,
+            registry_mirrors=tuple(self._settings.registry_mirror),
+            insecure_registries=tuple(self._settings.insecure_registry),
+            root=str(self._settings.data),
             azure_identity=self._cloud.azure_identity,
             registry=RegistrySettings(url=self._cloud.http_url, prefix=f"{PROJECT}/sockerless"),
             run=RunSettings(

@@ -32,7 +32,8 @@ class RegistrySettings:
 
     `url` is `https://europe-docker.pkg.dev` or `http://127.0.0.1:5000`; `prefix` is the path under it
     (`project/repository` in Artifact Registry). `access_token` yields a fresh token per call (Artifact Registry takes
-    a Google access token as a bearer token); otherwise `username` and `password` answer its challenges.
+    a Google access token as a bearer token); `login` a user and password that may change (Azure's registry takes a
+    refresh token as the password); otherwise `username` and `password` answer its challenges.
     """
 
     url: str
@@ -40,6 +41,7 @@ class RegistrySettings:
     access_token: Callable[[], Awaitable[str]] | None = None
     username: str = ""
     password: str = field(default="", repr=False)
+    login: Callable[[], Awaitable[Credentials]] | None = None
 
 
 _TOKEN_USER = "oauth2accesstoken"  # noqa: S105 (a name)
@@ -54,6 +56,8 @@ def own_login(settings: RegistrySettings, domain: str) -> Callable[[], Awaitable
             return ANONYMOUS
         if settings.access_token is not None:
             return Credentials(_TOKEN_USER, await settings.access_token())
+        if settings.login is not None:
+            return await settings.login()
         return Credentials(settings.username, settings.password) if settings.username else ANONYMOUS
 
     return login
@@ -71,7 +75,7 @@ class StorageRegistry:
         # The operator named this one registry: redirects to its storage may be plain when it is.
         policy = RegistryPolicy(insecure=[self._host] if insecure else [])
         self._transport = Transport(policy.insecure, trust_env=not insecure)
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, tuple[Credentials, Session]] = {}
         self._uploads: dict[tuple[str, str], asyncio.Lock] = {}
 
     async def warm(self) -> None:
@@ -93,20 +97,28 @@ class StorageRegistry:
         host, _, path = repository.partition("/")
         if host != self._host:
             raise RegistryError(f"{repository} is not in this registry")
-        token = self._settings.access_token
-        if token is None and (session := self._sessions.get(path)) is not None:
+        if self._settings.access_token is not None:
+            session = self._new_session(path, ANONYMOUS)
+            session.bearer(await self._settings.access_token())
             return session
-        credentials = Credentials(self._settings.username, self._settings.password)
-        if token is None:
-            credentials = credentials if credentials.username else ANONYMOUS
-        session = Session(self._transport, self._endpoint, path, credentials, "pull,push,delete")
-        if token is not None:
-            session.bearer(await token())
-            return session
+        credentials = await self._credentials()
+        known = self._sessions.get(path)
+        if known is not None and known[0] == credentials:
+            return known[1]
         if len(self._sessions) >= _SESSIONS:
             self._sessions.clear()
-        self._sessions[path] = session
+        session = self._new_session(path, credentials)
+        self._sessions[path] = (credentials, session)
         return session
+
+    async def _credentials(self) -> Credentials:
+        if self._settings.login is not None:
+            return await self._settings.login()
+        credentials = Credentials(self._settings.username, self._settings.password)
+        return credentials if credentials.username else ANONYMOUS
+
+    def _new_session(self, path: str, credentials: Credentials) -> Session:
+        return Session(self._transport, self._endpoint, path, credentials, "pull,push,delete")
 
     async def has_blob(self, repository: str, digest: str) -> bool:
         """A HEAD request."""
@@ -196,6 +208,23 @@ class StorageRegistry:
             if response.status_code not in {200, 201}:
                 raise await session.refuse(response)
         return digest
+
+    async def put_tagged(self, repository: str, tag: str, manifest: bytes, media_type: str) -> None:
+        """Stores a manifest under a tag."""
+        session = await self._session(repository)
+        url = session.url(f"manifests/{tag}")
+        async with session.request("PUT", url, headers={"Content-Type": media_type}, content=manifest) as response:
+            if response.status_code not in {200, 201}:
+                raise await session.refuse(response)
+
+    async def tagged(self, repository: str, tag: str) -> bytes | None:
+        """The manifest a tag names, None when there is no such tag."""
+        try:
+            return (await (await self._session(repository)).manifest(tag))[0]
+        except RegistryError as error:
+            if error.status == 404:
+                return None
+            raise
 
     async def delete_manifest(self, repository: str, digest: str) -> None:
         """Deletes by digest."""

@@ -12,6 +12,7 @@ from control_plane.services.execs import Execs
 from control_plane.services.outcomes import Outcomes, clock
 from control_plane.services.records import Records
 from control_plane.services.reports import Exited, Failed, HealthReported, Report, Started
+from control_plane.telemetry import hooks
 from control_plane.timestamps import nanoseconds, now
 
 _HEALTH = ("starting", "healthy", "unhealthy")
@@ -45,9 +46,17 @@ class AgentEvents:
         report = _parse(event)
         if report is None or not await self._from_present_agent(tenant, container_id, event):
             return
-        after = await self._outcomes.apply(tenant, container_id, report)
+        with hooks.in_trace(await self._trace(tenant, container_id), f"agent: {kind}"):
+            after = await self._outcomes.apply(tenant, container_id, report)
         if isinstance(report, Exited) and after is not None:
             await self._execs.end_all(after)
+
+    async def _trace(self, tenant: str, container_id: str) -> str:
+        """Of the request whose start this is the answer to; the store is not asked where traces are off."""
+        if hooks.continued is None:
+            return ""
+        container = await self._containers.get(tenant, container_id)
+        return container.lease.trace if container is not None and container.lease is not None else ""
 
     async def _released(self, tenant: str, container_id: str, event: Mapping[str, Any]) -> None:
         if await self._from_present_agent(tenant, container_id, event):

@@ -13,6 +13,7 @@ from control_plane.errors import Conflict, InvalidParameter, NotFound
 from control_plane.model import Container
 from control_plane.services.container_events import ContainerEvents
 from control_plane.services.execs import Execs, exec_params
+from control_plane.services.moves import place
 from control_plane.services.runs import Resolver
 
 RAW = "application/vnd.docker.raw-stream"
@@ -23,8 +24,9 @@ _ATTACH = re.compile(r"(?:/v(\d{1,3})\.(\d{1,3}))?/containers/([^/]+)/attach")
 _EXEC_START = re.compile(r"(?:/v(\d{1,3})\.(\d{1,3}))?/exec/([^/]+)/start")
 _FALSE = {"", "0", "no", "false", "none"}
 
-Authenticate = Callable[[Mapping[str, Any]], Awaitable[str]]
-"""From an ASGI scope to the tenant. Raises Unauthorized or Forbidden."""
+
+Home = Callable[[Container], Awaitable[Container]]
+"""The container, with a gateway that lives."""
 
 
 class StreamTickets(Protocol):
@@ -42,7 +44,6 @@ class HijackRequest:
     method: str
     path: str
     query: str
-    authorization: str | None
     body: Any
 
 
@@ -54,23 +55,23 @@ class Attachments:
         containers: Resolver,
         execs: Execs,
         events: ContainerEvents,
-        authenticate: Authenticate,
         mint: StreamTickets,
     ) -> None:
         self._resolve = containers.resolve
         self._execs = execs
         self._events = events
-        self._authenticate = authenticate
         self._mint = mint
+        self._home: Home | None = None
 
-    async def ticket(self, request: HijackRequest) -> dict[str, Any]:
+    def home_with(self, home: Home) -> None:
+        """Who finds a container another gateway when its own has died."""
+        self._home = home
+
+    async def ticket(self, tenant: str, request: HijackRequest) -> dict[str, Any]:
         """`{"stream_id", "ticket", "relay_url", "container", "tty", "content_type"}`, or `{"detached": true}`.
 
         `content_type` is that of a 101; a 200 is always a raw stream. Raises DockerError with moby's texts.
         """
-        headers = [] if not request.authorization else [(b"authorization", request.authorization.encode())]
-        scope = {"type": "http", "method": request.method, "path": request.path, "headers": headers}
-        tenant = await self._authenticate(scope)
         if request.method == "POST" and (found := _ATTACH.fullmatch(request.path)):
             return await self._attach(tenant, unquote(found[3]), _version(found), _query(request.query))
         if request.method == "GET" and (found := _ATTACH.fullmatch(request.path.removesuffix("/ws"))):
@@ -98,6 +99,7 @@ class Attachments:
                 f"container {container.id} runs without an agent and cannot be attached to; see `docker logs`"
             )
         tty = bool(container.config.get("Tty"))
+        container = container if self._home is None else await self._home(container)
         answer = self._answer(container, "attach", flags | {"detach_keys": keys}, tty=tty, version=version)
         if flags["stream"]:
             await self._events.publish(container, "attach")
@@ -109,6 +111,7 @@ class Attachments:
             await self._execs.start_detached(tenant, exec_id, options.console)
             return {"detached": True}
         container, session = await self._execs.claim(tenant, exec_id)
+        container = container if self._home is None else await self._home(container)
         params = exec_params(container, session, options.console)
         # moby shows the start request's `Tty` in the content type, whatever the exec was created with.
         answer = self._answer(container, "exec", params, tty=options.tty, version=version)
@@ -121,7 +124,7 @@ class Attachments:
         return {
             "stream_id": stream_id,
             "ticket": self._mint(container, kind, stream_id, params),
-            "relay_url": container.gateway,
+            "relay_url": place(container),
             "container": container.id,
             "tty": tty,
             "content_type": stream_type(tty=tty, version=version),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from control_plane.services.creation import Creation
     from control_plane.services.events import Events
     from control_plane.services.execs import Execs
+    from control_plane.services.gateways import Gateways
     from control_plane.services.images import Images
     from control_plane.services.links import Links
     from control_plane.services.listing import Listing
@@ -48,6 +49,8 @@ class Services:
     archives: Archives
     """Archive get, put, stat; staging before the first start."""
     logs: Logs
+    gateways: Gateways
+    """The registry of gateways."""
     links: Links
     """What agents report: hello, events, gone."""
     events: Events

@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from control_plane.auth.policy import Wanted
 from control_plane.backends.base import Backend
 from control_plane.errors import InvalidParameter, NotFound
 from control_plane.model import Container, Image, Volume
+from control_plane.services.admission import Admission, NoBounds
 from control_plane.services.container_events import ContainerEvents
 from control_plane.services.containers import Containers
 from control_plane.services.creation_defaults import (
@@ -102,6 +104,7 @@ class Creation:
         default_backend: str,
         pick_gateway: Callable[[], Awaitable[str]],
         prepare: Callable[[Container, Image], None],
+        admission: Admission | None = None,
     ) -> None:
         self._containers = containers
         self._images = images
@@ -112,11 +115,12 @@ class Creation:
         self._default_backend = default_backend
         self._pick_gateway = pick_gateway
         self._prepare = prepare
+        self._admission = admission or NoBounds()
 
     async def create(self, tenant: str, request: CreateRequest) -> Created:
         """Refuses what nobody serves before anything is made; makes volumes, then the name, then the record.
 
-        Raises InvalidParameter, NotFound (image, network), Conflict (name), NotServed.
+        Raises InvalidParameter, NotFound (image, network), Conflict (name), NotServed, Forbidden, TooMany.
         """
         config, host, endpoints = request.config, request.host_config, request.endpoints
         name = checked(request.name) if request.name else ""
@@ -132,18 +136,22 @@ class Creation:
         check_config(config)
         settle_command(config)
         host["Runtime"], backend = self._choose(host, config["Labels"])
+        limit = await self._admission.admit(
+            tenant, Wanted(image, config["Image"], host, host["Runtime"]), backend.capabilities.max_run_seconds
+        )
         warnings += fill_host(host)
         if name:
             await self._containers.names.check_free(tenant, name)
         wanted = wanted_mounts(config, host, await self._mount_sources(tenant, host))
         host["NetworkMode"] = await self._shared_mode(tenant, host["NetworkMode"])
         draft = _draft(tenant, name, image, config, host, wanted)
-        draft = draft.model_copy(update={"run_limit": backend.capabilities.max_run_seconds})
+        draft = draft.model_copy(update={"run_limit": limit})
         warnings += backend.check(draft)
         await backend.check_image(draft, image)
         networking = await self._networks.endpoints_for(tenant, host["NetworkMode"], endpoints)
         draft = draft.model_copy(update={"networking": networking, "gateway": await self._pick_gateway()})
-        container = await self._keep(await self._with_volumes(draft, wanted))
+        async with self._admission.room(tenant):
+            container = await self._keep(await self._with_volumes(draft, wanted))
         self._prepare(container, image)
         return Created(container, warnings)
 

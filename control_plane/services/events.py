@@ -38,10 +38,9 @@ class Events:
         self._flusher: asyncio.Task[None] | None = None
         self._last = 0
 
-    @property
-    def listeners(self) -> int:
-        """How many `docker events` are open in this process."""
-        return sum(len(queues) for queues in self._listeners.values())
+    def listeners(self, tenant: str) -> int:
+        """How many of the tenant's `docker events` are open in this process."""
+        return len(self._listeners.get(tenant, ()))
 
     async def publish(
         self, tenant: str, type: str, action: str, actor_id: str, attributes: Mapping[str, str] | None = None

@@ -28,6 +28,10 @@ class Hello:
     gateway: str
     at: str
     now: float
+    token_run: int = 0
+    """The run its token was made for; 0: any."""
+    instance: str = ""
+    link: int = 0
 
 
 def greet(container: Container, hello: Hello, *, in_place: bool = False) -> tuple[Container, Action]:
@@ -41,7 +45,13 @@ def greet(container: Container, hello: Hello, *, in_place: bool = False) -> tupl
     if container.execution is not None and container.execution.agentless:
         return container, "shutdown"
     if known is not None and known.boot == hello.boot:
+        if hello.link < known.link:
+            return container, "wait"  # it has dialled again since, and been heard already
         return _linked(container, hello), _known_agent(container, hello)
+    if not in_place and hello.token_run not in (0, state.run):
+        # Its token is an earlier run's: not what this run was given. (A platform that starts the same process again
+        # gives it the same token again.)
+        return container, "shutdown"
     if hello.run != 0:
         # It ran something, and another process has taken its place since; or nobody remembers it.
         return container, "shutdown"
@@ -67,5 +77,5 @@ def _new_agent(container: Container, hello: Hello, *, in_place: bool) -> tuple[C
 
 
 def _linked(container: Container, hello: Hello) -> Container:
-    link = AgentLink(boot=hello.boot, gateway=hello.gateway, connected=True)
+    link = AgentLink(boot=hello.boot, gateway=hello.gateway, connected=True, instance=hello.instance, link=hello.link)
     return container if container.agent == link else container.model_copy(update={"agent": link})

@@ -7,15 +7,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from control_plane.backends.base import Backend
-from control_plane.errors import DockerError, Unavailable
+from control_plane.errors import DockerError, NotFound, Unavailable
 from control_plane.model import Container
 from control_plane.services.agent_events import AgentEvents
 from control_plane.services.background import Background
 from control_plane.services.greeting import Action, Hello, greet
 from control_plane.services.launch_spec import launch_spec
+from control_plane.services.moves import Moves
 from control_plane.services.outcomes import Outcomes, clock
 from control_plane.services.reports import Failed, LinkGone
 from control_plane.services.run_settings import RunSettings
+from control_plane.telemetry import hooks
 from control_plane.timestamps import now
 
 _log = logging.getLogger(__name__)
@@ -54,7 +56,9 @@ class Links:
         check_gateway: GatewayCheck,
         background: Background,
         settings: RunSettings,
+        renewed_token: Callable[[Container], str] = lambda _: "",
     ) -> None:
+        self._renewed_token = renewed_token
         self._outcomes = outcomes
         self._containers = outcomes.containers
         self._backends = backends
@@ -65,6 +69,8 @@ class Links:
         self._background = background
         self._settings = settings
         self._suspicion: Suspicion | None = None
+        self.moves: Moves | None = None
+        """Where agents and streams meet when there are several gateways."""
         self.greeted: set[str] = set()
         """Containers whose agents have said hello to this process; a hint for the reconciler after its start."""
 
@@ -73,7 +79,7 @@ class Links:
         self._suspicion = suspicion
 
     async def hello(self, tenant: str, container_id: str, message: Mapping[str, Any]) -> dict[str, Any]:
-        """An agent's link is up: `{"action", "spec"}` as the relay welcomes it (docs/wire-protocol.md, section 2)."""
+        """An agent's link is up: `{"action", "spec", "token"}` (docs/wire-protocol.md, section 7)."""
         hello = Hello(
             boot=str(message["boot"]),
             run=int(message.get("run") or 0),
@@ -81,6 +87,9 @@ class Links:
             gateway=str(message.get("gateway") or ""),
             at=now(),
             now=clock(),
+            token_run=int(message.get("token_run") or 0),
+            instance=str(message.get("instance") or ""),
+            link=int(message.get("link") or 0),
         )
         action: Action = "shutdown"
         before: Container | None = None
@@ -104,7 +113,27 @@ class Links:
         self.greeted.add(container_id)
         if message.get("held") is False:
             self._hold(container)
-        return await self._start(container) if action == "start" else {"action": action}
+        # Before the spec: a start counts the attachments that wait, and they may wait at another gateway.
+        streams = await self.moves.settle(before, container) if self.moves is not None and hello.gateway else []
+        answer: dict[str, Any] = {"action": action}
+        if action == "start":
+            with hooks.in_trace(before.lease.trace if before.lease is not None else "", "agent: hello"):
+                answer = await self._start(container)
+        if streams:
+            answer["streams"] = streams
+        if self.moves is not None:
+            answer["gateways"] = await self.moves.others(hello.gateway)
+        if answer["action"] != "shutdown" and (renewed := self._renewed_token(container)):
+            answer["token"] = renewed
+        return answer
+
+    async def token(self, tenant: str, container_id: str, boot: str) -> str:
+        """A fresh token for the agent that holds the container's link. Raises NotFound for any other."""
+        container = await self._containers.get(tenant, container_id)
+        renewed = "" if container is None else self._renewed_token(container)
+        if container is None or container.agent is None or container.agent.boot != boot or not renewed:
+            raise NotFound(f"No such container: {container_id}")
+        return renewed
 
     async def _start(self, container: Container) -> dict[str, Any]:
         try:
@@ -120,9 +149,9 @@ class Links:
             return {"action": "shutdown"}
         return {"action": "start", "spec": spec}
 
-    async def gone(self, tenant: str, container_id: str, boot: str) -> None:
+    async def gone(self, tenant: str, container_id: str, boot: str, instance: str = "") -> None:
         """No link for a while, or the agent said farewell. What it ran is looked up in the cloud, in the background."""
-        after = await self._outcomes.apply(tenant, container_id, LinkGone(boot))
+        after = await self._outcomes.apply(tenant, container_id, LinkGone(boot, instance))
         silent = (
             after is not None and after.agent is not None and after.agent.boot == boot and not after.agent.connected
         )

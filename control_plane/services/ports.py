@@ -48,6 +48,12 @@ class Agents(Protocol):
         """One request over the link. Raises AgentUnreachable, or DockerError with the agent's status and text."""
         ...
 
+    async def call_at(
+        self, url: str, container: Container, method: str, params: Mapping[str, Any], timeout: float
+    ) -> dict[str, Any]:
+        """One call to the gateway at `url`, which may not have the container's agent. Raises DockerError."""
+        ...
+
 
 class Blobs(Protocol):
     """Keeps archives put into containers that have no agent yet (object storage)."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 
 from control_plane.backends.base import Backend
 from control_plane.errors import DockerError
@@ -20,9 +21,11 @@ from control_plane.services.outcomes import Outcomes, clock
 from control_plane.services.removal import Removal
 from control_plane.services.reports import POLICY, LinkGone, exit_recorded
 from control_plane.services.restarts import Restarts
+from control_plane.services.run_limits import RunLimits
 from control_plane.services.run_settings import RunSettings
 from control_plane.services.starts import Starts
 from control_plane.services.stops import Stops
+from control_plane.telemetry import hooks
 
 _log = logging.getLogger(__name__)
 
@@ -61,12 +64,18 @@ class Reconciler:
         self._agentless = agentless
         self._backends = backends
         self._background = background
+        self._limits = RunLimits(stops, background)
         self._settings = settings
         self._since = clock()
         # The only instance was away: whatever ended meanwhile is found at once, not when the agents are given up.
         self._next_audit = clock() + (0.0 if settings.sole_instance else settings.audit_interval)
         self._next_sweep = clock() + settings.sweep_interval
         self._next_exec_pass = clock() + settings.exec_keep
+        self._dead: Callable[[str], Awaitable[bool]] | None = None
+
+    def doubt_with(self, dead: Callable[[str], Awaitable[bool]]) -> None:
+        """Who knows that a gateway is gone: nobody reports the end of the links that it had."""
+        self._dead = dead
 
     async def run_forever(self) -> None:
         """Passes at the set interval until cancelled."""
@@ -79,11 +88,18 @@ class Reconciler:
 
     async def pass_once(self) -> None:
         """One look at everything."""
+        with hooks.reconciling():
+            await self._pass()
+
+    async def _pass(self) -> None:
         now = clock()
         audit = now >= self._next_audit
         if audit:
             self._next_audit = now + self._settings.audit_interval
-        for container in await self._containers.list():
+        everything = await self._containers.list()
+        if hooks.containers is not None:
+            hooks.containers(Counter(container.state.status for container in everything))
+        for container in everything:
             try:
                 await self._look(container, now, audit=audit)
             except DockerError as error:
@@ -120,6 +136,7 @@ class Reconciler:
                     await self._removal.finish(container, volumes=_with_volumes(container))
             case "running" | "paused":
                 container = await self._doubt_old_links(container, now)
+                self._limits.look_at(container, self._backends[container.backend].capabilities, now)
                 if audit or container.agent is None or not container.agent.connected:
                     await self.look_at(container)
             case "created" | "exited":
@@ -175,7 +192,13 @@ class Reconciler:
 
     async def _doubt_old_links(self, container: Container, now: float) -> Container:
         """After a start of this process: links that an earlier one recorded count once their agents say hello again."""
-        if not self._settings.sole_instance or container.agent is None or not container.agent.connected:
+        if container.agent is None or not container.agent.connected:
+            return container
+        if self._dead is not None and await self._dead(container.agent.gateway):
+            return (
+                await self._outcomes.apply(container.tenant, container.id, LinkGone(container.agent.boot)) or container
+            )
+        if not self._settings.sole_instance:
             return container
         if container.id in self._links.greeted or now - self._since < self._settings.redial_grace:
             return container

@@ -72,6 +72,8 @@ class LinkGone:
     """The relay lost the agent's link."""
 
     boot: str
+    instance: str = ""
+    """Of the gateway's process; another one may have the link by now. Empty: whoever had it."""
 
 
 Report = Accepted | Started | Failed | Exited | HealthReported | LinkGone
@@ -207,6 +209,8 @@ def _health(container: Container, report: HealthReported) -> Container:
 def _link_gone(container: Container, report: LinkGone) -> Container:
     agent = container.agent
     if agent is None or agent.boot != report.boot or not agent.connected:
+        return container
+    if report.instance and agent.instance not in ("", report.instance):
         return container
     return container.model_copy(update={"agent": agent.model_copy(update={"connected": False})})
 

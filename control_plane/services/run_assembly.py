@@ -10,14 +10,16 @@ from control_plane.model import ExecSession, Image
 from control_plane.services.agent_events import AgentEvents
 from control_plane.services.agentless import AgentlessRuns
 from control_plane.services.archives import Archives
-from control_plane.services.attachments import Attachments, Authenticate, StreamTickets
+from control_plane.services.attachments import Attachments, StreamTickets
 from control_plane.services.background import Background
 from control_plane.services.container_events import ContainerEvents, EventSink
 from control_plane.services.containers import Containers
 from control_plane.services.execs import Execs
+from control_plane.services.gateways import Gateways
 from control_plane.services.links import GatewayCheck, Links
 from control_plane.services.logs import Logs
 from control_plane.services.lost_agents import LostAgents
+from control_plane.services.moves import Moves, StreamCheck
 from control_plane.services.outcomes import Outcomes
 from control_plane.services.ports import Agents, Blobs
 from control_plane.services.preparation import Preparation
@@ -48,8 +50,12 @@ class RunPorts:
     blobs: Blobs
     agent_token: AgentTokens
     stream_ticket: StreamTickets
-    authenticate: Authenticate
     check_gateway: GatewayCheck
+    gateways: Gateways | None = None
+    """None: there is one gateway, and it does not register."""
+    check_stream: StreamCheck | None = None
+    renewed_token: AgentTokens = lambda _: ""
+    """Of an agent whose link is up; empty: it keeps the one it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +104,29 @@ def assemble(ports: RunPorts, settings: RunSettings) -> RunServices:
     outcomes.follow(restarting=restarts.schedule, removing=removal.remove_itself, lost=lost.follow)
     staging = Staging(records, images, ports.image_files, ports.blobs, ports.agents, settings)
     agent_events = AgentEvents(outcomes, execs, ports.backends, background)
-    links = Links(outcomes, ports.backends, staging, agent_events, ports.check_gateway, background, settings)
+    links = Links(
+        outcomes, ports.backends, staging, agent_events, ports.check_gateway, background, settings, ports.renewed_token
+    )
     agentless = AgentlessRuns(outcomes, starts, stops, ports.backends, ports.agents, background, settings)
     starts.follow(agentless.accepted)
     reconciler = Reconciler(
         outcomes, starts, stops, removal, restarts, links, execs, agentless, ports.backends, background, settings
     )
     links.suspect_with(reconciler)
+    attachments = Attachments(containers, execs, events, ports.stream_ticket)
+    if ports.check_stream is not None:
+        moves = links.moves = Moves(records, ports.agents, ports.gateways, ports.check_stream)
+        starts.home_with(moves.home)
+        attachments.home_with(moves.home)
+    if ports.gateways is not None and not ports.gateways.only:
+        reconciler.doubt_with(ports.gateways.dead)
     for backend in ports.backends.values():
         backend.follow(reconciler.hear)
     return RunServices(
         runs=Runs(containers, starts, stops, outcomes, ports.agents),
         removal=removal,
         execs=execs,
-        attachments=Attachments(containers, execs, events, ports.authenticate, ports.stream_ticket),
+        attachments=attachments,
         archives=Archives(containers, records, staging, ports.agents, events, settings),
         logs=Logs(containers, records, ports.agents, ports.backends, settings),
         links=links,

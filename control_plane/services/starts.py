@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Protocol
 
@@ -29,6 +29,7 @@ from control_plane.services.reports import Accepted, Failed, Started
 from control_plane.services.run_settings import RunSettings
 from control_plane.services.watching import reach
 from control_plane.store.base import StoreFull
+from control_plane.telemetry import hooks
 from control_plane.timestamps import now
 
 _ROOM_POLL = 0.5
@@ -71,15 +72,21 @@ class Starts:
         self._background = background
         self._settings = settings
         self._accepted: Callable[[Container, Execution], None] | None = None
+        self._home: Callable[[Container], Awaitable[Container]] | None = None
 
     def follow(self, accepted: Callable[[Container, Execution], None]) -> None:
         """Who looks after an execution from the moment the cloud has accepted it; must not block."""
         self._accepted = accepted
 
+    def home_with(self, home: Callable[[Container], Awaitable[Container]]) -> None:
+        """Who finds a container another gateway when its own has died."""
+        self._home = home
+
     def lease(self) -> Lease:
         """A start lease of this process, told apart from its other ones."""
         owner = f"{self._settings.instance}/{secrets.token_hex(6)}"
-        return Lease(operation="start", owner=owner, expires_at=clock() + self._settings.lease)
+        expires_at = clock() + self._settings.lease
+        return Lease(operation="start", owner=owner, expires_at=expires_at, trace=hooks.trace_now())
 
     async def start(self, container: Container, *, manual: bool = True) -> Container:
         """`docker start`: returns once the process runs (or has run already).
@@ -158,6 +165,8 @@ class Starts:
                 if await self._launch_over_link(container):
                     return
                 container = await self._forget_agent(container) or container
+            if self._home is not None:
+                container = await self._home(container)
             await self.launch_with_cloud(container, recovering=recovering)
         except Exception as error:
             message = "the container could not be started"

@@ -12,6 +12,7 @@ from typing import Any
 from control_plane.backends.base import Backend
 from control_plane.services.containers import Containers
 from control_plane.services.events import Events
+from control_plane.services.standing import standing
 from control_plane.store.base import Store
 from control_plane.timestamps import now
 from control_plane.version import API_VERSION, MIN_API_VERSION, VERSION
@@ -76,6 +77,10 @@ class System:
             **about,
         }
 
+    async def status(self, tenant: str | None) -> Json:
+        """`sockerless status`, for a tenant, or for the operator with None."""
+        return await standing(self._store, self._backends, self._default_backend, tenant)
+
     async def info(self, tenant: str) -> Json:
         """`docker info`. Counts are the tenant's; machine figures are those the control plane runs on."""
         statuses = [container.state.status for container in await self._containers.list(tenant)]
@@ -92,7 +97,7 @@ class System:
             **self._machine_info(),
             **self._registries(),
             "SystemTime": now(),
-            "NEventsListener": self._events.listeners,
+            "NEventsListener": self._events.listeners(tenant),
             "Name": socket.gethostname(),
             "Swarm": _NO_SWARM,
             "Warnings": None,

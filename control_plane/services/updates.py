@@ -8,6 +8,7 @@ from typing import Any
 from control_plane.backends.base import Backend
 from control_plane.errors import Conflict, DockerError, InvalidParameter, NotServed
 from control_plane.model import Container
+from control_plane.services.admission import Admission, NoBounds
 from control_plane.services.container_events import ContainerEvents
 from control_plane.services.containers import Containers
 from control_plane.services.creation_validation import check_resources, check_restart_policy
@@ -24,21 +25,31 @@ _ALIVE = ("starting", "running", "paused", "restarting")
 class Updates:
     """Changes records; a cloud run under way keeps the size it was started with."""
 
-    def __init__(self, containers: Containers, events: ContainerEvents, backends: Mapping[str, Backend]) -> None:
+    def __init__(
+        self,
+        containers: Containers,
+        events: ContainerEvents,
+        backends: Mapping[str, Backend],
+        admission: Admission | None = None,
+    ) -> None:
         self._containers = containers
         self._events = events
         self._backends = backends
+        self._admission = admission or NoBounds()
 
     async def update(self, tenant: str, reference: str, body: Json) -> list[str]:
         """`body` is Docker's UpdateConfig with every field present; zero means "leave as it is". Gives warnings.
 
-        Raises InvalidParameter, NotFound, Conflict, NotServed.
+        Raises InvalidParameter, NotFound, Conflict, NotServed, Forbidden.
         """
         policy = body["RestartPolicy"] or {"Name": "", "MaximumRetryCount": 0}
         check_resources(body, update=True)
         check_restart_policy(policy)
         container = await self._containers.resolve(tenant, reference)
         limits = {name: body[name] for name in _LIMITS if body[name]}
+        if limits:
+            # As it would be afterwards: a quota and a period may come one after the other.
+            await self._admission.check_size(tenant, {**container.host_config, **limits})
         if body["PidsLimit"] is not None:
             limits["PidsLimit"] = body["PidsLimit"] if body["PidsLimit"] > 0 else None
         warnings: list[str] = []

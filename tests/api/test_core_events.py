@@ -51,7 +51,7 @@ async def test_live_events(endpoint: Endpoint) -> None:
     }
     assert set(second) == {"Type", "Action", "Actor", "scope", "time", "timeNano"}
     await live.leave()
-    assert endpoint.events.listeners == 0
+    assert endpoint.events.listeners("default") == 0
 
 
 async def test_past_events_in_order_and_only_on_request(endpoint: Endpoint) -> None:

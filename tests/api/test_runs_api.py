@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from agent_gateway.tickets import mint_gateway_token
 from control_plane.api.internal import ROUTES as INTERNAL
 from control_plane.app import build_app
+from control_plane.auth.caller import Caller
 from control_plane.auth.tokens import GatewayAuth
 from control_plane.routes import ROUTES
 from control_plane.services.bundle import Services
@@ -41,10 +42,10 @@ async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
     services.links.check_gateway = GatewayAuth(KEY).check_gateway
     bundle = SimpleNamespace(**{name: getattr(services, name) for name in services.__slots__})
 
-    async def tenant(_: Any) -> str:
-        return TENANT
+    async def tenant(_: Any) -> Caller:
+        return Caller(TENANT, "full", "local")
 
-    routes = [route for route in ROUTES if route.handler.partition(".")[0] in MINE]
+    routes = [route for route in ROUTES if route.handler.partition(".")[0] in MINE or "attach" in route.path]
     app = build_app(cast(Services, bundle), authenticate=tenant, routes=routes, internal_routes=INTERNAL)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://d") as client:
         yield client

@@ -160,6 +160,9 @@ class FakeControlPlane:
     async def gone(self, agent: Linked) -> None:
         self.gones.append(agent.container)
 
+    async def token(self, agent: Linked) -> str:
+        raise Refused(404, "tokens are not renewed here")
+
 
 async def docker_api(scope: Scope, receive: Receive, send: Send) -> None:
     """An inner app: `_ping`, a body counter, a body source; 404 for the rest."""

@@ -229,7 +229,7 @@ async def test_a_health_check_that_hangs_times_out(tmp_path: Path) -> None:
 def test_the_binary_is_found_small_and_named_when_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for arch in ("amd64", "aarch64"):
         try:
-            assert binary.path(arch).stat().st_size <= 6_000_000
+            assert binary.path(arch).stat().st_size <= 6_100_000
         except binary.AgentNotBuiltError:
             assert arch != "amd64"
     with pytest.raises(ValueError, match="riscv64"):

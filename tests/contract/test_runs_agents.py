@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from agent_gateway.client_half import ClientHalf, StreamError
-from agent_gateway.streams import Stream
+from agent_gateway.streams import GatewayUnreachable, Stream
 from agent_gateway.tickets import verify_agent_token, verify_ticket
 from control_plane.agents import RelayedAgents
 from control_plane.auth.tokens import GatewayAuth
 from control_plane.errors import Conflict, DockerError, GatewayTimeout, NotFound, ServerError, Unavailable
-from control_plane.model import Container
+from control_plane.model import AgentLink, Container
 from control_plane.services.ports import AgentUnreachable
 
 KEY = b"k" * 32
@@ -105,3 +105,34 @@ def test_tokens_open_what_they_are_for() -> None:
     assert verify_agent_token(KEY, auth.agent_token(CONTAINER)).container == CONTAINER.id
     ticket = verify_ticket(KEY, auth.stream_ticket(CONTAINER, "attach", "s" * 32, {"stdin": True}), stream="s" * 32)
     assert (ticket.tenant, ticket.kind, ticket.params) == ("t1", "attach", {"stdin": True})
+
+
+def _linked(gateway: str, *, connected: bool = True) -> Container:
+    return CONTAINER.model_copy(update={"agent": AgentLink(boot="b", gateway=gateway, connected=connected)})
+
+
+async def test_a_call_finds_the_agent_at_the_gateway_that_it_has_moved_to() -> None:
+    gone = ScriptedRelay(GatewayUnreachable(503, "the gateway can't be reached"))
+    here = ScriptedRelay({"pid": 7})
+    agents = RelayedAgents(KEY, {"http://gw": gone, "http://gw2": here})
+
+    async def present(tenant: str, key: str) -> Container:
+        return _linked("http://gw2")
+
+    agents.follow(present)
+    # Nobody has heard of it: also an exec, which is never said twice, may be said again.
+    assert await agents.call(_linked("http://gw"), "exec", {}) == {"pid": 7}
+
+
+async def test_a_start_that_no_gateway_has_heard_is_not_taken_for_heard() -> None:
+    unreachable = GatewayUnreachable(503, "the gateway can't be reached")
+    agents = RelayedAgents(KEY, {"http://gw": ScriptedRelay(unreachable, unreachable)})
+    with pytest.raises(AgentUnreachable):
+        await agents.call(_linked("http://gw"), "start", {})
+
+
+async def test_the_end_is_told_wherever_client_halves_may_wait() -> None:
+    home, other = ScriptedRelay({}), ScriptedRelay({})
+    agents = RelayedAgents(KEY, {"http://gw": home, "http://gw2": other})
+    await agents.call(_linked("http://gw2", connected=False), "end", {"message": "gone"})
+    assert [relay.calls[0][2] for relay in (home, other)] == ["end", "end"]

@@ -163,6 +163,11 @@ class Agents:
     async def open(self, container: Container, kind: str, params: Mapping[str, Any]) -> PutStream:
         return PutStream(self._agent(container), kind, params)
 
+    async def call_at(
+        self, url: str, container: Container, method: str, params: Mapping[str, Any], timeout: float
+    ) -> dict[str, Any]:
+        return await self.call(container, method, params)
+
     async def call(self, container: Container, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         if method == "end":
             self.ended.append(container.id)

@@ -231,9 +231,6 @@ class World:
         self.services = self.assemble(settings)
 
     def assemble(self, settings: RunSettings) -> RunServices:
-        async def tenant(_: Mapping[str, Any]) -> str:
-            return TENANT
-
         ports = RunPorts(
             store=self.store,
             containers=self.containers,
@@ -246,7 +243,6 @@ class World:
             blobs=self.blobs,
             agent_token=lambda container: "token",
             stream_ticket=lambda container, kind, stream_id, params: f"ticket-{kind}",
-            authenticate=tenant,
             check_gateway=lambda authorization: "http://gw",
         )
         return assemble(ports, settings)

@@ -27,7 +27,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def ticket(world: World, path: str, query: str = "", body: Any = None) -> dict[str, Any]:
-    return await world.services.attachments.ticket(HijackRequest("POST", path, query, None, body))
+    return await world.services.attachments.ticket(TENANT, HijackRequest("POST", path, query, body))
 
 
 async def test_exec_from_create_to_inspect(world: World) -> None:

@@ -23,8 +23,12 @@ class AgentHello(Message):
     """`POST …/hello`."""
 
     gateway: Annotated[str, Field(max_length=2048)] = ""
+    instance: Annotated[str, Field(max_length=64)] = ""
+    link: Number = 0
     run: Number = 0
     running: bool = False
+    token_run: Number = 0
+    """The run that the agent's token was made for; 0: any."""
     held: bool | None = None
     """Whether a request holds the platform's instance; None where that is of no concern."""
 
@@ -46,6 +50,18 @@ class LinkGone(Message):
     """`POST …/gone`."""
 
     gateway: Annotated[str, Field(max_length=2048)] = ""
+    instance: Annotated[str, Field(max_length=64)] = ""
+    """Of the gateway's process that had the link."""
+
+
+class GatewayLease(BaseModel):
+    """`PUT /internal/v1/gateways`: the gateway's URL is its token's."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    instance: Annotated[str, Field(min_length=1, max_length=64)]
+    load: Number = 0
+    draining: bool = False
 
 
 class TicketRequest(BaseModel):
@@ -57,4 +73,6 @@ class TicketRequest(BaseModel):
     path: Annotated[str, Field(max_length=4096)]
     query: Annotated[str, Field(max_length=65536)] = ""
     authorization: Annotated[str, Field(max_length=65536)] | None = None
+    certificate: Annotated[str, Field(max_length=512)] = ""
+    """Subject of the client's certificate, when the gateway's TLS proxy has verified one."""
     body: Any = None

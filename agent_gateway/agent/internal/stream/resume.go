@@ -78,7 +78,7 @@ func (s *Stream) redial(ctx context.Context) *websocket.Conn {
 			return conn
 		}
 		var status *websocket.StatusError
-		if errors.As(err, &status) && status.Status >= 400 && status.Status < 500 && status.Status != 429 {
+		if errors.As(err, &status) && status.Status >= 400 && status.Status < 500 && status.Status != 429 && status.Status != 408 {
 			return nil // the gateway knows the stream is over
 		}
 		wait.Sleep(ctx)

@@ -117,6 +117,15 @@ func (s *Stream) Adopt(conn *websocket.Conn) {
 	}
 }
 
+// Move leaves the present socket: the stream goes on over one that is dialled anew.
+func (s *Stream) Move() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != nil && !s.closing {
+		s.conn.Drop()
+	}
+}
+
 func (s *Stream) over(err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

