@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from control_plane.backends.azure_functions.capabilities import capabilities as azure_functions
 from control_plane.backends.base import Capabilities
-from control_plane.backends.cloud_functions.capabilities import capabilities as cloud_functions
-from control_plane.backends.cloud_run.capabilities import capabilities as cloud_run
+from control_plane.compatibility import known_capabilities
 
-_KNOWN = {known.name: known for known in (cloud_run(), cloud_functions(), azure_functions())}
+_KNOWN = {known.name: known for known in known_capabilities()}
 
 BACKENDS = ("cloudrun", "gcf", "azf")
 
