@@ -24,8 +24,11 @@ $(AGENT): $(AGENT_SOURCES) | $(VENV)/.installed
 demo: setup
 	$(PY) -m tests.e2e.demo
 
+# Most of a test's time is waiting, so a few run at once also on a small machine; a module's tests stay together.
+WORKERS ?= 3
+
 test: setup
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(WORKERS) --dist loadscope
 
 check: setup
 	$(VENV)/bin/ruff check .

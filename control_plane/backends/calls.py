@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from control_plane import trouble
 from control_plane.errors import DockerError, GatewayTimeout, InvalidParameter, ServerError, Unavailable
 from control_plane.telemetry import hooks
 
@@ -130,6 +131,7 @@ async def call(
             pause = pause_before(tries, failure.code)
             if failure.code not in repeat or loop.time() + pause >= ends:
                 raise failure from error
+            trouble.note(failure.docker().message)
         tries += 1
         await asyncio.sleep(pause)
 

@@ -11,7 +11,7 @@ import gzip
 import hashlib
 import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,12 @@ import orjson
 
 from control_plane.model import Image
 from control_plane.registry.agent_binaries import AGENT_DIRECTORY, AGENT_PATH, AgentBinaries
-from control_plane.registry.base import ImageRegistry
+from control_plane.registry.base import ImageRegistry, RegistryError
 from control_plane.registry.manifest import DOCKER_LAYER, OCI_LAYER, Descriptor, sha256, write
+from control_plane.registry.transport import ConnectionBrokenError, pause
 
 _HISTORY = "agent layer"
+_ATTEMPTS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,20 @@ def _describe(image: Image, layer: AgentLayer) -> dict[str, Any]:
     return Descriptor(kind, layer.digest, len(layer.data)).document()
 
 
+async def _patiently(put: Callable[[], Awaitable[object]]) -> None:
+    """What is put twice is the same: so a registry that fails for the moment is asked again."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            await put()
+        except RegistryError as error:
+            passing = isinstance(error, ConnectionBrokenError) or error.status == 429 or error.status >= 500
+            if not passing or attempt == _ATTEMPTS:
+                raise
+            await pause(min(attempt, 3))
+        else:
+            return
+
+
 class AgentLayerAppender:
     """AgentLayers over our registry."""
 
@@ -111,9 +127,9 @@ class AgentLayerAppender:
         if derived.digest == image.agent_digest or place in self._pushed:
             return derived.digest
         layer = await self._layer(image.architecture)
-        await self._registry.put_bytes(image.repository, layer.data)
-        await self._registry.put_bytes(image.repository, derived.config)
-        await self._registry.put_manifest(image.repository, derived.manifest, derived.media_type)
+        await _patiently(lambda: self._registry.put_bytes(image.repository, layer.data))
+        await _patiently(lambda: self._registry.put_bytes(image.repository, derived.config))
+        await _patiently(lambda: self._registry.put_manifest(image.repository, derived.manifest, derived.media_type))
         self._pushed.add(place)
         return derived.digest
 

@@ -214,6 +214,11 @@ class Reconciler:
             return
         if container.state.status == "starting":
             await self._agentless.refused(container)
+            return
+        # Of a link that an earlier process recorded nobody knows yet whether it is still there.
+        greeted = not self._settings.sole_instance or container.id in self._links.greeted
+        if not greeted:
+            await self.look_at(container)
         elif container.agent is None or not container.agent.connected:
             await self.look_after(container)
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Protocol
 
+from control_plane import trouble
 from control_plane.backends.base import Backend
 from control_plane.errors import (
     Conflict,
@@ -131,7 +132,13 @@ class Starts:
             raise NotFound(f"No such image: {container.image}")
         backend = self._backends[container.backend]
         token = self._agent_token(container)
-        execution = await backend.run(container, image, token, agentless=agentless, recovering=recovering)
+        try:
+            with trouble.watching() as met:
+                async with asyncio.timeout(self._settings.start_timeout):
+                    execution = await backend.run(container, image, token, agentless=agentless, recovering=recovering)
+        except TimeoutError:
+            text = f"the container did not start within {self._settings.start_timeout:.0f} seconds"
+            raise GatewayTimeout(f"{text}: {met.text}" if met.text else text) from None
         accepted = Accepted(container.state.run, execution)
         after = await self._outcomes.apply(container.tenant, container.id, accepted)
         if after is not None and after.execution == execution and after.state.status not in {"removing", "dead"}:

@@ -12,9 +12,11 @@ of the next n writes (they are carried out), {"throttle": n} answers 429 to the 
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
+import time
 from typing import Any
 
 import aiohttp
@@ -29,17 +31,26 @@ class Feed:
     """Numbers the changes of one collection in the order they are noticed."""
 
     def __init__(self) -> None:
-        self._last = 0
+        # Later than all numbers given before a restart.
+        self._last = time.time_ns()
         self._seen: dict[str, tuple[str, int]] = {}
 
-    def since(self, items: list[dict[str, Any]], partition: str, asked: str | None) -> tuple[int, list[dict[str, Any]]]:
+    def since(self, items: list[dict[str, Any]], start: str, asked: str | None) -> tuple[int, list[dict[str, Any]]]:
         for item in items:
             if self._seen.get(item["_rid"], ("", 0))[0] != item["_etag"]:
                 self._last += 1
                 self._seen[item["_rid"]] = (item["_etag"], self._last)
         after = self._last if asked == "*" else int((asked or "0").strip('"'))
-        changed = [i for i in items if i.get("partition") == partition and self._seen[i["_rid"]][1] > after]
+        changed = [i for i in items if _hash(i["partition"]) == start and self._seen[i["_rid"]][1] > after]
         return self._last, sorted(changed, key=lambda item: self._seen[item["_rid"]][1])
+
+
+@functools.cache
+def _hash(partition: str) -> str:
+    """The SDK names a partition by its key's hash, which the server knows nothing of."""
+    from azure.cosmos import PartitionKey
+
+    return str(PartitionKey("/partition")._get_epk_range_for_partition_key(partition).min)
 
 
 class Proxy:
@@ -63,7 +74,7 @@ class Proxy:
             body = {"code": "429", "message": "Request rate is large"}
             return web.json_response(body, status=429, headers={"x-ms-retry-after-ms": "20", "x-ms-substatus": "3200"})
         feed = items is not None and request.method == "GET" and "A-IM" in request.headers
-        status, headers, body_bytes = await self._forward(request, without="A-IM" if feed else "")
+        status, headers, body_bytes = await self._forward(request, without={"a-im", "if-none-match"} if feed else set())
         if feed and items is not None and status == 200:
             return self._change_feed(items[1], request, json.loads(body_bytes))
         if writes and self._due("lose", request):
@@ -84,21 +95,19 @@ class Proxy:
         return web.Response()
 
     def _change_feed(self, collection: str, request: web.Request, listed: dict[str, Any]) -> web.Response:
-        print(dict(request.headers), file=sys.stderr, flush=True)
+
         feed = self._feeds.setdefault(collection, Feed())
-        # The SDK names the partition by its key, or, going on, by the hash it computed: the server knows no hashes.
-        partition = request.headers.get("x-ms-documentdb-partitionkey")
-        named = json.loads(partition)[0] if partition else ""
-        last, changed = feed.since(listed["Documents"], named, request.headers.get("If-None-Match"))
+        start = request.headers["x-ms-start-epk"]
+        last, changed = feed.since(listed["Documents"], start, request.headers.get("If-None-Match"))
         headers = {"etag": f'"{last}"', "x-ms-request-charge": "1"}
         if not changed:
             return web.Response(status=304, headers=headers)
         return web.json_response({**listed, "Documents": changed, "_count": len(changed)}, headers=headers)
 
-    async def _forward(self, request: web.Request, without: str) -> tuple[int, dict[str, str], bytes]:
+    async def _forward(self, request: web.Request, without: set[str]) -> tuple[int, dict[str, str], bytes]:
         if self._session is None:
             self._session = aiohttp.ClientSession(auto_decompress=True)
-        dropped = _HOP | {"host", without.lower(), "if-none-match"}
+        dropped = _HOP | {"host"} | without
         headers = {name: value for name, value in request.headers.items() if name.lower() not in dropped}
         url = f"{self._upstream}{request.raw_path}"
         async with self._session.request(

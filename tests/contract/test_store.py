@@ -1,48 +1,16 @@
-"""What every store must do. Another store joins by another entry in STORES."""
+"""What every store must do. Another store joins by another entry in `store_fixtures.STORES`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from pathlib import Path
 
 import pytest
 
-from control_plane.store.base import AlreadyExists, Document, RevisionConflict, Store
-from control_plane.store.sqlite import SqliteStore
+from control_plane.store.base import AlreadyExists, RevisionConflict, Store
+from tests.contract.store_fixtures import Open, next_change, reopen, store
 
-Open = Callable[[], Awaitable[Store]]
-"""Opens the same documents again, as another process would."""
-
-
-async def _sqlite(directory: Path) -> Store:
-    return SqliteStore(directory / "store.db")
-
-
-STORES = {"sqlite": _sqlite}
-
-
-@pytest.fixture(params=sorted(STORES))
-async def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
-    opened: list[Store] = []
-
-    async def open_store() -> Store:
-        opened.append(await STORES[request.param](tmp_path))
-        return opened[-1]
-
-    yield open_store
-    for store in opened:
-        await store.close()
-
-
-@pytest.fixture
-async def store(reopen: Open) -> Store:
-    return await reopen()
-
-
-async def _next(changes: AsyncIterator[Document | None]) -> Document | None:
-    return await asyncio.wait_for(anext(changes), 5)
+__all__ = ["reopen", "store"]
 
 
 async def test_a_document_is_read_as_it_was_written(store: Store) -> None:
@@ -196,9 +164,9 @@ async def test_another_process_sees_writes_at_once(reopen: Open) -> None:
 async def test_watch_starts_with_the_present(store: Store) -> None:
     document = await store.create("containers", "t", "k", {"n": 1})
     async with aclosing(store.watch("containers", "t", "k")) as changes:  # type: ignore[type-var]
-        assert await _next(changes) == document
+        assert await next_change(changes) == document
     async with aclosing(store.watch("containers", "t", "absent")) as changes:  # type: ignore[type-var]
-        assert await _next(changes) is None
+        assert await next_change(changes) is None
 
 
 @pytest.mark.parametrize("same_process", [True, False])
@@ -207,12 +175,12 @@ async def test_watch_tells_of_changes_and_deletion(reopen: Open, same_process: b
     reader = writer if same_process else await reopen()
     document = await writer.create("containers", "t", "k", {"n": 1})
     async with aclosing(reader.watch("containers", "t", "k")) as changes:  # type: ignore[type-var]
-        assert await _next(changes) == document
+        assert await next_change(changes) == document
         changed = await writer.replace(document, {"n": 2})
-        assert await _next(changes) == changed
+        assert await next_change(changes) == changed
         await writer.create("containers", "t", "unrelated", {})
         await writer.delete(changed)
-        assert await _next(changes) is None
+        assert await next_change(changes) is None
 
 
 @pytest.mark.parametrize("same_process", [True, False])
@@ -220,10 +188,10 @@ async def test_watch_of_a_collection_says_read_again(reopen: Open, same_process:
     writer = await reopen()
     reader = writer if same_process else await reopen()
     async with aclosing(reader.watch("events", "t")) as changes:  # type: ignore[type-var]
-        assert await _next(changes) is None
+        assert await next_change(changes) is None
         for number in range(3):
             await writer.create("events", "t", str(number), {})
-            assert await _next(changes) is None
+            assert await next_change(changes) is None
             assert len(await reader.list("events", "t")) == number + 1
 
 
@@ -231,4 +199,4 @@ async def test_a_change_between_watch_and_first_read_is_not_missed(store: Store)
     document = await store.create("containers", "t", "k", {"n": 1})
     async with aclosing(store.watch("containers", "t", "k")) as changes:  # type: ignore[type-var]
         changed = await store.replace(document, {"n": 2})
-        assert await _next(changes) == changed
+        assert await next_change(changes) == changed

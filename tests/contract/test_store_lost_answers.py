@@ -16,6 +16,7 @@ from control_plane.store import hosted
 from control_plane.store.base import AlreadyExists, RevisionConflict, Store, StoreFull
 from control_plane.store.cosmos.store import CosmosStore
 from control_plane.store.firestore.store import FirestoreStore
+from control_plane.store.hosted import HostedStore
 from tests.contract.store_fixtures import COSMOS_KEY, Closing, cosmos_opener, needs, next_change
 from tests.contract.store_servers import CosmosServer, Missing, firestore_server, shared_cosmos, shared_firestore
 from tests.contract.store_wire import Wire
@@ -51,17 +52,21 @@ async def troubled(request: pytest.FixtureRequest) -> AsyncIterator[Troubled]:
     await wire.open()
     name = f"test-{secrets.token_hex(6)}"
     if request.param == "firestore":
-        stores: list[Store] = [FirestoreStore(name, emulator=f"127.0.0.1:{p}") for p in (wire.port, server.port)]
+        store, other = (_firestore(port, name) for port in (wire.port, server.port))
     else:
         await cosmos_opener(server.port, name)
-        stores = [_cosmos(port, name) for port in (wire.port, server.port)]
-    yield Troubled(*stores, wire)
-    for store in stores:
-        await store.close()
+        store, other = (_cosmos(port, name) for port in (wire.port, server.port))
+    yield Troubled(store, other, wire)
+    await store.close()
+    await other.close()
     await wire.close()
 
 
-def _cosmos(port: int, database: str) -> CosmosStore:
+def _firestore(port: int, project: str) -> HostedStore:
+    return FirestoreStore(project, emulator=f"127.0.0.1:{port}")
+
+
+def _cosmos(port: int, database: str) -> HostedStore:
     return CosmosStore(f"http://127.0.0.1:{port}", COSMOS_KEY, database, endpoint_discovery=False)
 
 

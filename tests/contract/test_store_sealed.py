@@ -38,6 +38,17 @@ def _text(document: Document | None) -> str:
     return json.dumps(document.body, ensure_ascii=False)
 
 
+def _prepend(keys: Path, line: str) -> str:
+    """Puts a key on top; what was there before."""
+    old = keys.read_text()
+    keys.write_text(line + old)
+    return old
+
+
+def _drop(keys: Path, old: str) -> None:
+    keys.write_text(keys.read_text().removesuffix(old))
+
+
 @pytest.mark.parametrize("collection", ["containers", "execs"])
 async def test_secrets_are_not_in_the_store_beneath(reopen: Open, keys: Path, collection: Any) -> None:
     inner = await reopen()
@@ -86,7 +97,8 @@ async def test_a_sealed_value_does_not_open_elsewhere(reopen: Open, keys: Path, 
     await store.create("containers", "t", "a", BODY)
     sealed = await inner.get("containers", "t", "a")
     assert sealed is not None
-    await inner.create(*place, sealed.body)
+    collection, tenant, key = place
+    await inner.create(collection, tenant, key, sealed.body)
     with pytest.raises(ServerError, match="cannot be decrypted"):
         await store.get(*place)
 
@@ -125,13 +137,12 @@ async def test_rotation_ends_the_old_key(reopen: Open, keys: Path) -> None:
     for key in ("a", "b"):
         await before.create("containers", "t", key, BODY)
     await before.create("containers", "other", "c", {"config": {}})
-    old = keys.read_text()
-    keys.write_text(new_key("two") + old)
+    old = _prepend(keys, new_key("two"))
     during = _sealed(inner, keys)
     assert [d.body for d in await during.list("containers", "t")] == [BODY] * 3
     assert await during.reseal("containers") == 3
     assert await during.reseal("containers") == 0
-    keys.write_text(keys.read_text().removesuffix(old))
+    _drop(keys, old)
     after = _sealed(inner, keys)
     assert [d.body for d in await after.list("containers", "t")] == [BODY] * 3
     assert SECRET not in "".join(_text(d) for d in await inner.list("containers"))

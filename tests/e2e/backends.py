@@ -7,6 +7,8 @@ import pytest
 from control_plane.backends.base import Capabilities
 from control_plane.compatibility import known_capabilities
 
+_KNOWN = {known.name: known for known in known_capabilities()}
+
 BACKENDS = ("cloudrun", "gcf", "azf")
 
 EACH_BACKEND = pytest.mark.parametrize("backend", BACKENDS, indirect=True, scope="session")
@@ -14,19 +16,15 @@ EACH_BACKEND = pytest.mark.parametrize("backend", BACKENDS, indirect=True, scope
 
 
 def takes(*options: str) -> pytest.MarkDecorator:
-    """What a test cannot do without: an option of create (`HostConfig.Binds`), skipped where it is refused, or a word
-    of `Capabilities` that can be false (`agentless`)."""
+    """Options of create (`HostConfig.Binds`) that a test cannot do without: it is skipped where one is refused."""
     return pytest.mark.takes(*options)
 
 
 def capabilities(backend: str) -> Capabilities:
     """What a backend says of itself."""
-    return next(known for known in known_capabilities() if known.name == backend)
+    return _KNOWN[backend]
 
 
-def missing(backend: str, taken: str) -> str:
-    """Why a backend has not what a test takes; empty when it has."""
-    says = capabilities(backend)
-    if taken == "agentless":
-        return "" if says.agentless else says.differences["without agent"]
-    return says.refused_options.get(taken, "")
+def missing(backend: str, option: str) -> str:
+    """Why a backend refuses an option; empty when it does not."""
+    return capabilities(backend).refused_options.get(option, "")

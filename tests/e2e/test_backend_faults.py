@@ -12,7 +12,7 @@ from google.cloud.run_v2 import ExecutionsClient
 from google.cloud.run_v2.services.executions.transports import ExecutionsGrpcTransport
 
 from tests.e2e.backends import EACH_BACKEND, missing
-from tests.e2e.cloud import Cloud, Fault
+from tests.e2e.cloud import TEMPLATES, Cloud, Fault
 from tests.e2e.conftest import load_images
 from tests.e2e.endpoint import Endpoint, running_endpoint
 
@@ -23,8 +23,6 @@ UNRELIABLE: dict[str, list[Fault]] = {
 }
 MAKING = {"cloudrun": "Jobs.CreateJob", "gcf": "Functions.CreateFunction", "azf": "Sites.CreateOrUpdate"}
 """The cloud call that makes what a container runs in."""
-KEPT = {"cloudrun": {"run.jobs": 1}, "gcf": {}, "azf": {}}
-"""What stays when all containers are removed: Cloud Run's template, which the next container of its kind uses."""
 
 
 @pytest.mark.timeout(400)
@@ -48,10 +46,14 @@ def test_a_hundred_containers_while_a_fifth_of_all_calls_fails() -> None:
             return done.returncode, done.stderr
 
         with ThreadPoolExecutor(AT_ONCE) as clients:
+            cloud.reset()
             with cloud.failing(UNRELIABLE):
                 told = dict(zip(runs, clients.map(run, runs), strict=True))
             assert told == {name: (code, f"{name}\n".encode(), b"") for name, (_, code) in runs.items()}
-            cloud.settled()
+            made = cloud.settled()
+            assert sum(made[method] for method in MAKING.values()) > 62, (
+                made
+            )  # some were made twice, or asked for again
             there = cloud.resources()
             assert {kind: there.get(kind) for kind in ("functions", "run.services", "web.sites", "web.plans")} == {
                 "functions": 30, "run.services": 30, "web.sites": 30, "web.plans": 30,
@@ -64,9 +66,9 @@ def test_a_hundred_containers_while_a_fifth_of_all_calls_fails() -> None:
                 assert dict(zip(runs, clients.map(remove, runs), strict=True)) == dict.fromkeys(runs, (0, b""))
         assert own.out("ps", "-aq") == ""
         own.out("volume", "rm", "ledger")
-        jobs = cloud.resources().get("run.jobs", 0)
-        assert 1 <= jobs <= 2  # with and without the volume
-        cloud.until_left({"run.jobs": jobs}, limit=60)
+        cloud.until_left({}, limit=60)
+        # One template for the image with the agent's layer; one for where it could not be pushed.
+        assert cloud.resources().get(TEMPLATES) in {1, 2}
         log = own.log.read_text()
         assert "Traceback" not in log, log[-6000:]
 
@@ -81,7 +83,7 @@ def executions(endpoint: Endpoint) -> list[str]:
 
 @pytest.fixture(scope="module")
 def own(backend: str) -> Iterator[Endpoint]:
-    settings = {"SOCKERLESS_GCF_POOL": "0", "SOCKERLESS_GCF_START_TIMEOUT": "15"}
+    settings = {"SOCKERLESS_GCF_POOL": "0", "SOCKERLESS_START_TIMEOUT": "10", "SOCKERLESS_GCF_START_TIMEOUT": "10"}
     with running_endpoint("--backend", backend, environment=settings) as endpoint:
         load_images(endpoint)
         yield endpoint
@@ -94,13 +96,13 @@ def cloud(own: Endpoint, backend: str) -> Iterator[Cloud]:
     yield cloud
     cloud.faults({})
     own.docker("rm", "-f", "box")
-    cloud.until_left({} if not cloud.resources().get("run.jobs") else KEPT[backend])
+    cloud.until_left({})
 
 
 @EACH_BACKEND
 def test_an_exhausted_quota_is_told(own: Endpoint, cloud: Cloud, backend: str) -> None:
     with cloud.failing({MAKING[backend]: {"status": "RESOURCE_EXHAUSTED"}}):
-        done = own.docker("run", "--name", "box", "-m", "1g", "busybox", "sh", "-c", "exit 4", timeout=100)
+        done = own.docker("run", "--name", "box", "-m", "1g", "busybox", "sh", "-c", "exit 4", timeout=60)
     assert done.returncode == 125
     assert b"quota" in done.stderr, done.stderr
     assert own.out("inspect", "-f", "{{.State.Status}}", "box") == "created"

@@ -117,7 +117,8 @@ def test_control_plane_killed_between_the_two_writes_of_start(own: Endpoint, bac
     Cloud(own).until_called(STARTING[backend])
     time.sleep(1)
     own.kill()
-    assert starting.wait(20) != 0
+    # With the call carried out, the agent may have told of the start before the cloud did.
+    assert starting.wait(20) != 0 or lost_response
     own.start()
     own.until("true", "inspect", "-f", "{{.State.Running}}", "box", timeout=60)
     own.until("once", "exec", "box", "cat", "/runs/log")

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.backends import EACH_BACKEND, missing
+from tests.e2e.backends import EACH_BACKEND, capabilities, missing
 from tests.e2e.conftest import load_images
 from tests.e2e.endpoint import Endpoint, running_endpoint
 
@@ -169,7 +169,7 @@ def test_down_leaves_nothing_behind(backend: str) -> None:
         identifiers = [own.out("run", "-d", *options, "busybox", "sleep", "3600") for _ in range(3)]
         own.out("run", "busybox", "true")
         before = _traces(own, identifiers)
-        assert {kind for kind, found in before.items() if not found} == set()
+        assert {kind for kind, found in before.items() if not found} <= (set() if shared else {"mounts"})
         own.down()
         assert _traces(own, identifiers) == {kind: [] for kind in before}
         ended = datetime.now(UTC).isoformat()
@@ -178,7 +178,8 @@ def test_down_leaves_nothing_behind(backend: str) -> None:
         _until(lambda: _running(own) == 0, "what `down` ended does not count as running")
         code, finished = own.out("inspect", "-f", "{{.State.ExitCode}} {{.State.FinishedAt}}", identifiers[0]).split()
         assert code == "137"
-        assert finished[:23] < ended
+        # Who keeps no record of runs of its own does not know when one ended.
+        assert not capabilities(backend).agentless or finished[:23] < ended
         own.out("start", identifiers[0])
         assert own.out("exec", identifiers[0], "echo", "again") == "again"
 

@@ -13,10 +13,9 @@ SETTINGS = {
     "SOCKERLESS_RECONCILE_INTERVAL": "0.5",
     "SOCKERLESS_GCF_POOL": "0",
 }
-# Cloud Run: the job is a template without an owner, which is kept for an hour. All else is of one container each.
 OF_ONE_EACH = {
-    "run.jobs": 1, "run.executions.running": 1,
-    "functions": 1, "run.services": 1,
+    "run.executions.running": 1,
+    "functions": 1, "run.services": 1, "run.instances": 1,
     "web.sites": 1, "web.plans": 1,
     "instances": 2,
 }  # fmt: skip
@@ -45,4 +44,4 @@ def test_orphans_of_all_kinds_are_removed_and_nothing_else() -> None:
         assert own.out("ps", "-q", "--no-trunc").split() == boxes[::-1]
         assert [own.out("exec", box, "echo", "here") for box in boxes] == ["here"] * 3
         own.out("rm", "-f", *boxes)
-        cloud.until_left({"run.jobs": 1})
+        cloud.until_left({})

@@ -122,7 +122,7 @@ async def test_a_large_index_is_read_again(world: World) -> None:
         ("/etc/passwd", tar(a=b""), InvalidParameter, "extraction point is not a directory"),
         ("/", b"x" * 512, InvalidParameter, "archive/tar: invalid tar header"),
         ("/", b"short", InvalidParameter, "unexpected EOF"),
-        ("/", gzip.compress(tar(a=b"1" * 9999))[:-20], InvalidParameter, "the archive is damaged"),
+        ("/", gzip.compress(tar(a=b"1" * 9999), mtime=0)[:-20], InvalidParameter, "the archive is damaged"),
         ("/ro", tar(a=b""), InvalidParameter, "mounted volume is marked read-only"),
     ],
 )

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
+from control_plane import trouble
 from control_plane.backends.agent_image import ImageContents, image_reference
 from control_plane.backends.azure import tags
 from control_plane.backends.azure_functions.settings import AzureFunctionsSettings
@@ -45,6 +46,7 @@ class Apps:
         self._key = key
         self._known: OrderedDict[str, App] = OrderedDict()
         self._making: dict[str, asyncio.Task[App]] = {}
+        self._troubles: dict[str, trouble.Trouble] = {}
         self._removed: OrderedDict[str, None] = OrderedDict()
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -56,12 +58,18 @@ class Apps:
             return found
         task = self._making.get(name)
         if task is None:
-            task = self._making[name] = asyncio.create_task(self._make(container, image, agent_token))
+            with trouble.watching() as self._troubles[name]:
+                task = self._making[name] = asyncio.create_task(self._make(container, image, agent_token))
             task.add_done_callback(lambda done: self._made(name, done))
-        return await asyncio.shield(task)
+        met = self._troubles[name]
+        try:
+            return await asyncio.shield(task)
+        finally:
+            trouble.note(met.text)
 
     def _made(self, name: str, task: asyncio.Task[App]) -> None:
         self._making.pop(name, None)
+        self._troubles.pop(name, None)
         if not task.cancelled() and task.exception() is None:
             self._known[name] = task.result()
             while len(self._known) > _REMEMBERED:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from agent_gateway import tickets
+from control_plane import trouble
 from control_plane.backends.agent_image import ImageContents
 from control_plane.backends.base import Capabilities, Ended, LogLine, PlatformMount, RunOutcome
 from control_plane.backends.binds import platform_volumes
@@ -93,6 +94,7 @@ class CloudFunctionsBackend:
         )
         self._archive = Archive(reader, _origin, self._finished, settings.log_drain)
         self._making: dict[str, asyncio.Task[CloudFunction]] = {}
+        self._troubles: dict[str, trouble.Trouble] = {}
         self._asked: dict[str, float] = {}
 
     @property
@@ -128,13 +130,15 @@ class CloudFunctionsBackend:
         task = self._making.get(container.id)
         if task is None:
             work = self._made.make(container, image, agent_token)
-            task = self._making[container.id] = asyncio.create_task(work, name=f"prepare {container.id[:12]}")
+            with trouble.watching() as self._troubles[container.id]:
+                task = self._making[container.id] = asyncio.create_task(work, name=f"prepare {container.id[:12]}")
             task.add_done_callback(partial(self._made_or_not, container.id))
         return task
 
     def _made_or_not(self, container: str, task: asyncio.Task[CloudFunction]) -> None:
         if self._making.get(container) is task:
             del self._making[container]
+            self._troubles.pop(container, None)
         if not task.cancelled():
             task.exception()  # whoever waits gets it; nobody may be left
 
@@ -154,12 +158,17 @@ class CloudFunctionsBackend:
         if held is not None and held.execution.first_run == container.state.run:
             return held.execution
         task = self._function(container, image, agent_token)
-        done, _ = await asyncio.wait({task}, timeout=self._settings.start_timeout)
+        met = self._troubles.get(container.id, trouble.Trouble())
+        try:
+            done, _ = await asyncio.wait({task}, timeout=self._settings.start_timeout)
+        finally:
+            trouble.note(met.text)
         if not done:
+            because = f" ({met.text})" if met.text else ""
             raise GatewayTimeout(
-                f"the container's function is still being deployed after {self._settings.start_timeout:g} seconds; the "
-                "deployment goes on: start the container again in a while, or have the operator of this endpoint raise "
-                "SOCKERLESS_GCF_START_TIMEOUT"
+                f"the container's function is still being deployed after {self._settings.start_timeout:g} seconds"
+                f"{because}; the deployment goes on: start the container again in a while, or have the operator of "
+                "this endpoint raise SOCKERLESS_GCF_START_TIMEOUT"
             )
         if task.cancelled():
             raise Conflict("container is marked for removal and cannot be started")

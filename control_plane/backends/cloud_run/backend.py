@@ -30,6 +30,8 @@ from control_plane.model import Container, Execution, Image
 CALLBACK_URL = "SOCKERLESS_CALLBACK_URL"
 AGENT_TOKEN = "SOCKERLESS_AGENT_TOKEN"  # noqa: S105 (a name)
 _REMEMBERED = 10_000
+_UNFIT = frozenset({"NOT_FOUND", "FAILED_PRECONDITION"})
+"""RunJob of a job that is not there, or whose last change has failed: it is made, or changed once more."""
 
 K = TypeVar("K")
 
@@ -163,9 +165,9 @@ class CloudRunBackend:
             try:
                 return await self._jobs.run(plan.job_id, env, wanted)
             except CloudError as error:
-                if error.code != "NOT_FOUND":
+                if error.code not in _UNFIT:
                     raise
-                self._existing.pop(plan.job_id, None)  # swept by another control plane
+                self._existing.pop(plan.job_id, None)  # swept, or changed in vain, by another control plane
         lock = self._making.setdefault(plan.job_id, asyncio.Lock())
         try:
             async with lock:
@@ -182,7 +184,7 @@ class CloudRunBackend:
         try:
             return await self._jobs.run(plan.job_id, env, wanted)
         except CloudError as error:
-            if error.code != "NOT_FOUND":
+            if error.code not in _UNFIT:
                 raise
         await self._jobs.create(plan)
         return await self._jobs.run(plan.job_id, env, wanted)

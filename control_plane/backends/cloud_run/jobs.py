@@ -18,6 +18,8 @@ from control_plane.backends.minute_quota import MinuteQuota
 _STARTING = "starting the container"
 _START_DEADLINE = 60.0
 _WAITING = "waiting for the container's job"
+_CONDITION_FAILED = 3
+"""`run_v2.Condition.State.CONDITION_FAILED`."""
 _CREATE_DEADLINE = 120.0
 
 
@@ -116,7 +118,7 @@ class Jobs:
         await self._update_if_different(plan, found)
 
     async def _update_if_different(self, plan: JobPlan, found: Any) -> None:
-        if dict(found.labels).get(labels.TEMPLATE) == plan.template:
+        if dict(found.labels).get(labels.TEMPLATE) == plan.template and not _has_failed(found):
             return
         job = {**plan.job, "name": self.name(plan.job_id), "etag": found.etag}
 
@@ -175,3 +177,8 @@ class Jobs:
             return await anext(aiter(pager.pages))
 
         return await call("listing the endpoint's jobs", attempt)
+
+
+def _has_failed(job: Any) -> bool:
+    """Its last change was accepted and then not carried out: it cannot be run as it is."""
+    return bool(job.terminal_condition.state == _CONDITION_FAILED)
