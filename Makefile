@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 AGENT := agent_gateway/agent/dist/sockerless-agent-linux-amd64
 AGENT_SOURCES := $(wildcard agent_gateway/agent/*.go agent_gateway/agent/*/*.go agent_gateway/agent/go.mod agent_gateway/agent/build.sh)
 
-.PHONY: setup demo test check terraform-check bench up format docs lock clean
+.PHONY: setup demo test rehearsal check terraform-check bench up format docs lock clean
 
 setup: $(VENV)/.installed $(AGENT)
 
@@ -29,6 +29,10 @@ WORKERS ?= 3
 
 test: setup
 	$(PY) -m pytest -n $(WORKERS) --dist loadscope
+
+# Three control planes, two gateways, two tenants and the fronts before them, as processes of this machine.
+rehearsal: setup
+	$(PY) -m pytest tests/hosted
 
 check: setup
 	$(VENV)/bin/ruff check .

@@ -150,7 +150,7 @@ class WebsocketCarrier:
                     await self._connect(self._url, _StreamSocket(self), self._ticket)
                 except Exception as error:
                     refusal = error if isinstance(error, StreamError) else _refusal(error)
-                    if refusal is not None and refusal.status < 500 and refusal.status not in _FRONT_ENDS_BUSY:
+                    if refusal is not None and refusal.status < 500 and not _passing(error, refusal):
                         self.half.closed(refusal)
                         return
                     continue
@@ -171,15 +171,25 @@ class WebsocketCarrier:
                 raise
 
 
+def _passing(error: Exception, refusal: StreamError) -> bool:
+    """Whether a refusal says nothing of the stream: a front end's, while no relay stands behind it."""
+    if refusal.status in _FRONT_ENDS_BUSY:
+        return True
+    return not isinstance(error, StreamError) and not _message(error)
+
+
+def _message(error: Exception) -> str:
+    """What the relay said in an answer to a handshake; nothing when it was not a relay that answered."""
+    try:
+        body = orjson.loads(getattr(error, "raw_body", None) or b"")
+    except orjson.JSONDecodeError:
+        return ""
+    return str(body.get("message", "")) if isinstance(body, dict) else ""
+
+
 def _refusal(error: Exception) -> StreamError | None:
     """The relay's HTTP answer to a handshake, as a StreamError."""
     response = getattr(error, "response", None)
     if response is None:
         return None
-    message = ""
-    try:
-        body = orjson.loads(getattr(error, "raw_body", None) or b"")
-        message = str(body.get("message", "")) if isinstance(body, dict) else ""
-    except orjson.JSONDecodeError:
-        pass
-    return StreamError(int(response.status), message or f"the gateway answered {int(response.status)}")
+    return StreamError(int(response.status), _message(error) or f"the gateway answered {int(response.status)}")

@@ -226,8 +226,10 @@ class Socket(WSListener):
 
     def send_text(self, text: str) -> None:
         """One text message."""
-        if self.ws is not None and not self.closing:
-            self.ws.send(TEXT, text)
+        ws = self.ws
+        # Of a connection that breaks down picows still writes: a control must not go where payload before it did not.
+        if ws is not None and not self.closing and not ws.underlying_transport.is_closing():
+            ws.send(TEXT, text)
 
     def close(self, code: int = CLOSE_OK, reason: str = "") -> None:
         """Sends a close frame and waits a little for the peer's, so that nothing sent before is lost to a reset."""

@@ -78,6 +78,14 @@ class AgentLink(Entity):
     """Number of the link, counted by the agent: an older hello that comes late changes nothing."""
 
 
+class ExpectedStream(Entity):
+    """An attachment whose ticket was handed out before the container's start: it may be at a gateway that dies."""
+
+    stream: str
+    at: float
+    """Unix seconds."""
+
+
 class Lease(Entity):
     """An operation under way. A crash leaves it behind; the reconciler finishes or reverts it after `expires_at`."""
 
@@ -131,6 +139,8 @@ class Container(Entity):
     state: RunState = RunState()
     execution: Execution | None = None
     agent: AgentLink | None = None
+    expected: list[ExpectedStream] = Field(default_factory=list)
+    """Attachments that the next start waits for; recorded where several gateways are registered."""
     lease: Lease | None = None
     staged: list[StagedArchive] = Field(default_factory=list)
     """Files copied in while no agent was there, applied in order before the next start."""

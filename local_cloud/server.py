@@ -242,7 +242,8 @@ async def _run(arguments: argparse.Namespace) -> None:
         arguments.data, project=arguments.project, grpc_port=arguments.grpc_port, http_port=arguments.http_port
     )
     await cloud.start()
-    print(f"grpc={cloud.grpc_target} http={cloud.http_url}", flush=True)
+    # `host` is where containers reach this machine: gateways they dial listen there.
+    print(f"grpc={cloud.grpc_target} http={cloud.http_url} host={cloud.runtime.host_address}", flush=True)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -41,15 +41,16 @@ type execSession struct {
 	pumps  []*pump
 }
 
-// execAckWait bounds how long an exec's stream stays open for its exit to be recorded.
-const execAckWait = 2 * time.Second
+// execAckWait bounds how long an exec's stream stays open for its exit to be recorded: clients ask for the exit code as soon as the
+// stream ends, and take one that is not known yet for 0. It is the patience of a broken stream, for the same outage delays both.
+const execAckWait = 60 * time.Second
 
 // execGrace is how long output may go on after the process: from children that hold it open.
 const execGrace = 2 * time.Second
 
 // serve runs the exec with its stdio on its stream.
 func (e *execSession) serve() {
-	a, s, p := e.a, e.s, e.p
+	s, p := e.s, e.p
 	keys, err := detachKeys(p.DetachKeys)
 	if err != nil {
 		s.Fail(err)
@@ -58,7 +59,7 @@ func (e *execSession) serve() {
 	done, err := e.start()
 	if err != nil {
 		seq := e.failed(err)
-		a.events.wait(seq, func() time.Duration { return execAckWait })
+		e.recorded(seq)
 		s.Fail(err)
 		return
 	}
@@ -71,8 +72,20 @@ func (e *execSession) serve() {
 		s.Discard()
 	}
 	seq, code := e.await(done)
-	a.events.wait(seq, func() time.Duration { return execAckWait })
+	e.recorded(seq)
 	s.Exit(code)
+}
+
+// recorded waits until the control plane knows of the exit, as long as somebody is there to ask for it.
+func (e *execSession) recorded(seq int64) {
+	e.a.events.wait(seq, func() time.Duration {
+		select {
+		case <-e.s.Gone():
+			return 0
+		default:
+			return execAckWait
+		}
+	})
 }
 
 // carry feeds stdin; on a terminal, its end and the detach keys mean that the client leaves.

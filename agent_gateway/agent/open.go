@@ -175,8 +175,15 @@ func (a *Agent) awaitOpened(ids []string) {
 	deadline := time.After(streamsWait)
 	for _, id := range ids {
 		a.mu.Lock()
-		ch := a.openedChannel(id)
+		ended := a.ended.known[id]
+		var ch chan struct{}
+		if !ended {
+			ch = a.openedChannel(id)
+		}
 		a.mu.Unlock()
+		if ended {
+			continue
+		}
 		select {
 		case <-ch:
 		case <-deadline:

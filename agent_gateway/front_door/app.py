@@ -15,7 +15,7 @@ from agent_gateway.client_half import ClientHalf, StreamError
 from agent_gateway.control_plane_client import Grant, HijackRequest, Refused, Tickets
 from agent_gateway.front_door import web_pages
 from agent_gateway.front_door.attach_websocket import WebsocketClient, WebsocketStream
-from agent_gateway.front_door.hijacked import HijackedStream, RawClient, stderr_text, stdout_text
+from agent_gateway.front_door.hijacked import HijackedStream, RawClient, failure_text, stderr_text, stdout_text
 from agent_gateway.relay.app import RelayApp
 
 _HIJACK = re.compile(r"(?:/v\d+\.\d+)?/(?:containers/[^/]+/(attach)(/ws)?|exec/[^/]+/(start))")
@@ -131,7 +131,10 @@ def _request(scope: Scope, headers: dict[bytes, bytes], body: Any, certificate: 
 
 
 async def _raw(connection: Any, relay: Joined, grant: Grant, headers: dict[bytes, bytes], *, is_exec: bool) -> None:
-    stream = HijackedStream(farewell=None if is_exec else partial(stderr_text, tty=grant.tty))
+    if is_exec:
+        stream = HijackedStream(lament=partial(failure_text, tty=grant.tty))
+    else:
+        stream = HijackedStream(farewell=partial(stderr_text, tty=grant.tty))
     await relay.join(stream, grant.stream_id, grant.ticket)
     last_words = b""
     try:

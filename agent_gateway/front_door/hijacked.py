@@ -16,17 +16,23 @@ _WRITE_HIGH = 640 * 1024
 _WRITE_LOW = 512 * 1024
 """Half of the window: what was taken is acknowledged while the client still has the other half to read."""
 _LINGER_SECONDS = 10.0
-_STDOUT, _STDERR = 1, 2
+_STDOUT, _STDERR, _SYSTEM_ERROR = 1, 2, 3
 _NOT_SERVED = 501
 
 
 class HijackedStream(ClientHalf):
     """Payload from the agent goes to `sink` (or is kept until there is one); `answered` is set by its first message."""
 
-    def __init__(self, *, farewell: Callable[[str], bytes] | None = None) -> None:
-        """`farewell` makes what the client is shown when there is no agent that could serve the stream (501)."""
+    def __init__(
+        self, *, farewell: Callable[[str], bytes] | None = None, lament: Callable[[str], bytes] | None = None
+    ) -> None:
+        """`farewell` makes what the client is shown when there is no agent that could serve the stream (501).
+
+        `lament` the same when the way to the agent is lost for good (502 to 504), so that the output's rest is missing.
+        """
         super().__init__()
         self._farewell = farewell
+        self._lament = lament
         self.answered = asyncio.Event()
         self.error: StreamError | None = None
         self.finished = False
@@ -79,6 +85,8 @@ class HijackedStream(ClientHalf):
         self.error = error
         if error is not None and error.status == _NOT_SERVED and self._farewell is not None:
             self.on_payload(self._farewell(error.message))
+        elif error is not None and error.status > _NOT_SERVED and self._client is not None and self._lament is not None:
+            self._client.deliver(self._lament(error.message))
         self._finish()
 
     def _finish(self) -> None:
@@ -191,6 +199,12 @@ def stdout_text(text: str, *, tty: bool) -> bytes:
     """A text of ours on the stream, as moby puts it there: in a stdcopy frame of stdout unless there is a TTY."""
     data = text.encode() + b"\r\n"
     return data if tty else struct.pack("!BxxxL", _STDOUT, len(data)) + data
+
+
+def failure_text(text: str, *, tty: bool) -> bytes:
+    """A stream that broke, as moby says it: clients fail on it, where a bare end would look like a success to them."""
+    data = text.encode()
+    return data + b"\r\n" if tty else struct.pack("!BxxxL", _SYSTEM_ERROR, len(data)) + data
 
 
 def stderr_text(text: str, *, tty: bool) -> bytes:

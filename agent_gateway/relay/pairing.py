@@ -379,7 +379,11 @@ class Pairs:
         self.opened += 1
         return pair
 
+    def has_ended(self, stream: str) -> bool:
+        """Whether a stream is known to be over."""
+        return stream in self._ended
+
     def refuse_ended(self, stream: str) -> None:
         """Raises StreamRefused for a stream that is over."""
-        if stream in self._ended:
+        if self.has_ended(stream):
             raise StreamRefused(410, "the stream has ended")

@@ -25,9 +25,10 @@ _FINAL = frozenset({400, 404, 405, 409, 410, 413, 415, 422})
 class Reports:
     """One task per container while there is something to report."""
 
-    def __init__(self, control_plane: ControlPlane, waiting: Callable[[str], list[str]]) -> None:
+    def __init__(self, control_plane: ControlPlane, awaited: Callable[[str, object], list[str]]) -> None:
+        """`awaited` adds this relay's attachments to those that the control plane names, by container."""
         self._control_plane = control_plane
-        self._waiting = waiting
+        self._awaited = awaited
         self.welcomed: Callable[[str, object], None] = lambda container, gateways: None
         """Told of each agent that is welcome now, and what the control plane says of other gateways."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -127,11 +128,8 @@ class Reports:
         if action not in WELCOME_ACTIONS:
             _LOGGER.error("container %s: the control plane answered hello with %r", link.container, action)
             action = "wait"
-        waiting = self._waiting(link.container)
-        coming = answer.get("streams")
-        if isinstance(coming, list):
-            waiting += [stream for stream in coming if isinstance(stream, str) and stream not in waiting]
-        welcome: dict[str, Any] = {"type": "welcome", "action": action, "streams": waiting}
+        streams = self._awaited(link.container, answer.get("streams"))
+        welcome: dict[str, Any] = {"type": "welcome", "action": action, "streams": streams}
         if answer.get("spec") is not None:
             welcome["spec"] = answer["spec"]
         return welcome

@@ -40,7 +40,7 @@ class Streams:
         self._used = UsedTickets()
         self.calls = 0
         """Calls since the start."""
-        self._reports = Reports(control_plane, self.waiting)
+        self._reports = Reports(control_plane, self.awaited)
         self.links = Links(self._reports.report, self._arrived, self._unlinked)
         self.moves = Moves(self.links, self.pairs)
         self._reports.welcomed = self.moves.welcomed
@@ -135,8 +135,7 @@ class Streams:
         if method == "move":
             return self.moves.move(container, params)
         if method == "start":
-            waiting = self.waiting(container)
-            params = {**params, "streams": [*params.get("streams", ()), *waiting]}
+            params = {**params, "streams": self.awaited(container, params.get("streams"))}
         link = self.links.expect(container)
         try:
             return await link.call(method, params, timeout)
@@ -160,6 +159,17 @@ class Streams:
     def waiting(self, container: str) -> list[str]:
         """The attachments that are there: the process starts only when the agent has opened them."""
         return [pair.stream for pair in self.pairs.of(container) if pair.kind == ATTACH and pair.client is not None]
+
+    def awaited(self, container: str, named: object) -> list[str]:
+        """What a start waits for: the attachments that are there, and those that the control plane has announced.
+
+        Of these a client that is known to have gone delays nothing.
+        """
+        streams = self.waiting(container)
+        for stream in named if isinstance(named, list) else ():
+            if isinstance(stream, str) and stream not in streams and not self.pairs.has_ended(stream):
+                streams.append(stream)
+        return streams
 
     def joined(self, pair: Pair, *, expired: bool = False) -> None:
         """A client half is in its place: the agent is told, unless its half is there."""

@@ -130,6 +130,14 @@ def token(context: typer.Context) -> None:
 
 
 @app.command()
+def reseal() -> None:
+    """The operator's: seal everything in SOCKERLESS_STORE with the current key. Safe to repeat."""
+    from control_plane.entrypoints import reseal_cli
+
+    raise typer.Exit(reseal_cli.run())
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(f"sockerless {VERSION}")

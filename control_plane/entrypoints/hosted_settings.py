@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from control_plane.backends.cloud_run.settings import CloudRunSettings
 
 KEY_BYTES = 32
-_STORE = re.compile(r"(firestore|cosmos|cosmos\+http)://([^/]+)(?:/([^/]+))?/?|sqlite://(/.+)")
+STORE = re.compile(r"(firestore|cosmos|cosmos\+http)://([^/]+)(?:/([^/]+))?/?|sqlite://(/.+)")
 _BACKENDS = {
     "cloudrun": "SOCKERLESS_GCR_PROJECT",
     "gcf": "SOCKERLESS_GCF_PROJECT",
@@ -51,11 +51,15 @@ class HostedSettings(BaseSettings):
     cosmos_key: SecretStr = _variable(
         "SOCKERLESS_COSMOS_KEY", SecretStr(""), "Key of the Cosmos account; empty: the managed identity."
     )
+    sealing_key: SecretStr = _variable(
+        "SOCKERLESS_SEALING_KEY",
+        SecretStr(""),
+        "What containers' environments are sealed with in the store: `kms:projects/…/cryptoKeys/…`, "
+        "`vault:https://….vault.azure.net/keys/NAME`, or `id base64`. One a line; the first is for what is written "
+        "from now on, the others open what is there; without this and the file they lie there as they are.",
+    )
     sealing_key_file: str = _variable(
-        "SOCKERLESS_SEALING_KEY_FILE",
-        "",
-        "File with the keys that containers' environments are sealed with in the store (`id base64`, one a line, the "
-        "first for what is written from now on); empty: they lie there as they are.",
+        "SOCKERLESS_SEALING_KEY_FILE", "", "File with such keys (`id base64`, one a line), after those."
     )
     key: SecretStr = _variable(
         "SOCKERLESS_KEY", SecretStr(""), "The endpoint's signing key, at least 32 bytes; the gateways have the same."
@@ -143,7 +147,7 @@ class HostedSettings(BaseSettings):
     @field_validator("store")
     @classmethod
     def _store_is_known(cls, value: str) -> str:
-        if not _STORE.fullmatch(value):
+        if not STORE.fullmatch(value):
             raise ValueError(
                 f"{value!r} is none of firestore://project/database, cosmos://account.documents.azure.com/database, "
                 "sqlite:///path"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from control_plane.backends.settings_error import SettingsError
 if TYPE_CHECKING:
     from control_plane.entrypoints.hosted_settings import HostedSettings
     from control_plane.store.base import Store
+    from control_plane.store.key_wrapper import KeyWrapper
 
 
 def open_store(settings: HostedSettings) -> Store:
@@ -18,16 +20,52 @@ def open_store(settings: HostedSettings) -> Store:
 
     Raises SettingsError. No connection is made here.
     """
+    try:
+        keys = _sealing_keys(settings)
+    except (OSError, ValueError) as error:
+        raise SettingsError(str(error)) from None
     store = _plain(settings)
-    if not settings.sealing_key_file:
+    if not keys:
         return store
-    from control_plane.store.key_file import KeyFile
+    from control_plane.store.key_ring import KeyRing
     from control_plane.store.sealed import SealedStore
 
-    try:
-        return SealedStore(store, KeyFile(Path(settings.sealing_key_file)))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"SOCKERLESS_SEALING_KEY_FILE: {error}") from None
+    return SealedStore(store, KeyRing(keys))
+
+
+def open_named(place: str) -> Store:
+    """The store with that name, without an endpoint around it, sealed as the environment says. Raises SettingsError."""
+    from pydantic import SecretStr
+
+    from control_plane.entrypoints.hosted_settings import STORE, HostedSettings
+
+    if not STORE.fullmatch(place):
+        raise SettingsError("SOCKERLESS_STORE: firestore://, cosmos:// or sqlite:/// is wanted")
+    settings = HostedSettings.model_construct(
+        store=place,
+        cosmos_key=SecretStr(os.environ.get("SOCKERLESS_COSMOS_KEY", "")),
+        sealing_key=SecretStr(os.environ.get("SOCKERLESS_SEALING_KEY", "")),
+        sealing_key_file=os.environ.get("SOCKERLESS_SEALING_KEY_FILE", ""),
+    )
+    return open_store(settings)
+
+
+def _sealing_keys(settings: HostedSettings) -> list[KeyWrapper]:
+    """Those in the environment, then the file's: the first of all is for what is sealed from now on."""
+    keys: list[KeyWrapper] = []
+    text = settings.sealing_key.get_secret_value()
+    if text.strip():
+        from control_plane.store.key_ring import read_keys
+
+        keys += read_keys(text, "SOCKERLESS_SEALING_KEY")
+    if settings.sealing_key_file:
+        from control_plane.store.key_file import KeyFile
+
+        try:
+            keys.append(KeyFile(Path(settings.sealing_key_file)))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"SOCKERLESS_SEALING_KEY_FILE: {error}") from None
+    return keys
 
 
 def _plain(settings: HostedSettings) -> Store:

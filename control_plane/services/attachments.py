@@ -27,6 +27,8 @@ _FALSE = {"", "0", "no", "false", "none"}
 
 Home = Callable[[Container], Awaitable[Container]]
 """The container, with a gateway that lives."""
+Expect = Callable[[Container, str], Awaitable[None]]
+"""Told of a container that may not run yet and of the id of a stream that attaches to it."""
 
 
 class StreamTickets(Protocol):
@@ -62,6 +64,11 @@ class Attachments:
         self._events = events
         self._mint = mint
         self._home: Home | None = None
+        self._expect: Expect | None = None
+
+    def expect_with(self, expect: Expect) -> None:
+        """Who remembers the attachments that a start waits for."""
+        self._expect = expect
 
     def home_with(self, home: Home) -> None:
         """Who finds a container another gateway when its own has died."""
@@ -102,6 +109,8 @@ class Attachments:
         container = container if self._home is None else await self._home(container)
         answer = self._answer(container, "attach", flags | {"detach_keys": keys}, tty=tty, version=version)
         if flags["stream"]:
+            if self._expect is not None:
+                await self._expect(container, answer["stream_id"])
             await self._events.publish(container, "attach")
         return answer
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 
+from control_plane.errors import DockerError
 from control_plane.model import Container, Event
 from control_plane.services.event_filters import EventFilters
 from control_plane.store.base import AlreadyExists, Document, RevisionConflict, Store, StoreFull
@@ -22,6 +23,12 @@ _log = logging.getLogger(__name__)
 HISTORY = 256
 """Events kept per tenant, moby's number."""
 _BATCH_SECONDS = 0.05
+_LONGEST_PAUSE = 10.0
+"""Seconds between two attempts at most, while the store does not take what is pending."""
+_MOST_PENDING = 4 * HISTORY
+"""Events of a tenant that wait for a store that is away; beyond that the oldest are lost."""
+_TRIM_AFTER = HISTORY // 2
+"""Events written by this process before it looks again at what can be dropped: a look reads all that is there."""
 _LISTENER_QUEUE = 1024
 """Events kept for a listener that does not read; beyond that the oldest are dropped."""
 
@@ -34,6 +41,8 @@ class Events:
         self._origin = secrets.token_hex(6)
         self._batches = 0
         self._pending: dict[str, list[Event]] = {}
+        self._writing: dict[str, tuple[str, list[Event]]] = {}
+        self._untrimmed: dict[str, int] = {}
         self._listeners: dict[str, set[asyncio.Queue[Event]]] = {}
         self._flusher: asyncio.Task[None] | None = None
         self._last = 0
@@ -58,7 +67,11 @@ class Events:
         )
         for queue in self._listeners.get(tenant, ()):
             _put(queue, event)
-        self._pending.setdefault(tenant, []).append(event)
+        waiting = self._pending.setdefault(tenant, [])
+        waiting.append(event)
+        if len(waiting) > _MOST_PENDING:
+            del waiting[:HISTORY]
+            _log.warning("%d events of the history are lost: the store takes none", HISTORY)
         if self._flusher is None:
             self._flusher = asyncio.get_running_loop().create_task(self._flush_soon())
 
@@ -114,18 +127,25 @@ class Events:
         return None
 
     async def close(self) -> None:
-        """Writes what is pending."""
+        """Writes what is pending, once."""
         if self._flusher is not None:
             self._flusher.cancel()
             await asyncio.gather(self._flusher, return_exceptions=True)
-        await self._flush()
+        while await self._flush() and self._pending:
+            pass
+        for _, events in self._writing.values():
+            _log.warning("%d events of the history are lost: the store took none", len(events))
 
     async def _history(self, tenant: str, seen: set[str]) -> list[Event]:
         """What the store has and what is about to be written; marks the batches read as seen."""
         documents = await self._store.list("events", tenant)
         seen.update(document.key for document in documents)
         events = [event for document in documents for event in _decode(document)]
-        events += self._pending.get(tenant, [])
+        # A batch may be in the store already while it counts as being written.
+        known = {(event.time_nano, event.actor) for event in events}
+        _, writing = self._writing.get(tenant, ("", []))
+        waiting = [*writing, *self._pending.get(tenant, ())]
+        events += [event for event in waiting if (event.time_nano, event.actor) not in known]
         events.sort(key=lambda event: event.time_nano)
         return events[-HISTORY:]
 
@@ -143,24 +163,57 @@ class Events:
                 seen.intersection_update({document.key for document in documents})
 
     async def _flush_soon(self) -> None:
+        """Until all is written. A store that fails is asked again, less and less often; events gather meanwhile."""
+        pause = _BATCH_SECONDS
         try:
-            while self._pending:
-                await asyncio.sleep(_BATCH_SECONDS)
-                await self._flush()
+            while self._pending or self._writing:
+                await asyncio.sleep(pause)
+                pause = _BATCH_SECONDS if await self._flush() else min(pause * 2, _LONGEST_PAUSE)
         finally:
             self._flusher = None
 
-    async def _flush(self) -> None:
-        pending, self._pending = self._pending, {}
-        for tenant, events in pending.items():
-            self._batches += 1
-            key = f"{events[0].time_nano:020d}-{self._origin}-{self._batches}"
-            body = {"origin": self._origin, "events": [event.model_dump(mode="json") for event in events[-HISTORY:]]}
-            try:
-                await self._store.create("events", tenant, key, body)
-                await self._trim(tenant)
-            except (StoreFull, AlreadyExists) as error:
-                _log.warning("%d events of the history are lost: %s", len(events), error)
+    async def _flush(self) -> bool:
+        """Writes a batch for each tenant that has events; whether all were written.
+
+        A batch that the store did not take stays as it is, with its key: the next attempt may find it written.
+        """
+        done = True
+        for tenant in self._writing.keys() | self._pending.keys():
+            if tenant not in self._writing:
+                events = self._pending.pop(tenant)
+                self._batches += 1
+                key = f"{events[0].time_nano:020d}-{self._origin}-{self._batches}"
+                self._writing[tenant] = (key, events[-HISTORY:])
+            done = await self._write(tenant) and done
+        return done
+
+    async def _write(self, tenant: str) -> bool:
+        key, events = self._writing[tenant]
+        body = {"origin": self._origin, "events": [event.model_dump(mode="json") for event in events]}
+        try:
+            await self._store.create("events", tenant, key, body)
+        except AlreadyExists:
+            pass  # by an attempt whose answer was lost: nobody else makes such keys
+        except StoreFull as error:
+            _log.warning("%d events of the history are lost: %s", len(events), error)
+        except DockerError as error:
+            _log.warning("%d events of the history wait for the store: %s", len(events), error.message)
+            return False
+        del self._writing[tenant]
+        await self._trim_sometimes(tenant, len(events))
+        return True
+
+    async def _trim_sometimes(self, tenant: str, written: int) -> None:
+        """Counts what this process wrote: its first batch and each half a history after it are followed by a look."""
+        count = self._untrimmed.get(tenant, _TRIM_AFTER) + written
+        if count < _TRIM_AFTER:
+            self._untrimmed[tenant] = count
+            return
+        self._untrimmed[tenant] = 0
+        try:
+            await self._trim(tenant)
+        except DockerError as error:  # the next look will do
+            _log.warning("old events are not dropped: %s", error.message)
 
     async def _trim(self, tenant: str) -> None:
         """Drops the oldest batches that are not needed for `HISTORY` events."""

@@ -13,7 +13,7 @@ from control_plane.services.agent_events import AgentEvents
 from control_plane.services.background import Background
 from control_plane.services.greeting import Action, Hello, greet
 from control_plane.services.launch_spec import launch_spec
-from control_plane.services.moves import Moves
+from control_plane.services.moves import Moves, expected
 from control_plane.services.outcomes import Outcomes, clock
 from control_plane.services.reports import Failed, LinkGone
 from control_plane.services.run_settings import RunSettings
@@ -119,6 +119,7 @@ class Links:
         if action == "start":
             with hooks.in_trace(before.lease.trace if before.lease is not None else "", "agent: hello"):
                 answer = await self._start(container)
+            streams += [stream for stream in expected(container, hello.now) if stream not in streams]
         if streams:
             answer["streams"] = streams
         if self.moves is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from control_plane.services.watching import reach
 from control_plane.timestamps import padded, rfc3339
 
 _STREAMS = {"stdout": 1, "stderr": 2}
+_RETURN_SECONDS = 60.0
+"""So long a follower waits for the agent of a running container to dial again."""
+_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,13 @@ class LogsRequest:
     since: int | None = None
     until: int | None = None
     tail: int | None = None
+
+
+_RUNS = frozenset({"running", "paused"})
+
+
+def _agentless(container: Container) -> bool:
+    return container.execution is not None and container.execution.agentless
 
 
 class Logs:
@@ -72,13 +83,24 @@ class Logs:
             container = await self._started(container)
         if container.state.run == 0:
             return  # no process, no output; moby does not follow it either
-        if container.agent is not None and (container.agent.connected or container.state.status == "running"):
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (_RETURN_SECONDS if request.follow else 0.0)
+        while container.agent is not None and (container.agent.connected or container.state.status == "running"):
             try:
                 async for chunk in self._live(container, request, prefix):
                     yield chunk
                 return
             except AgentUnreachable:
                 pass  # before the first byte: the archive has it all
+            if loop.time() >= deadline or _agentless(container):
+                break
+            # Of a run that goes on the archive has no end: its agent keeps the execution also after the process.
+            await asyncio.sleep(_LOOK_SECONDS)
+            current = await self._records.get(container.tenant, container.id)
+            if current is None or (current.state.status not in _RUNS and current.agent == container.agent):
+                container = current or container
+                break
+            container = current
         async for chunk in self._archived(container, request, prefix):
             yield chunk
 

@@ -8,11 +8,12 @@ own record changes, so that a control plane that dies in between leaves the work
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from control_plane.errors import DockerError, NotFound
-from control_plane.model import Container
+from control_plane.model import Container, ExpectedStream
 from control_plane.services.gateways import Gateways
 from control_plane.services.records import Records
 
@@ -23,6 +24,9 @@ has expired is good enough. Raises Unauthorized."""
 _MOVE_SECONDS = 3.0
 """A gateway that does not answer by then is dead: what waited there redials by itself."""
 _RESTING = frozenset({"created", "exited"})
+_EXPECTED_SECONDS = 600.0
+"""As long as a platform may take to bring an agent up. An attachment that came to nothing delays no later start."""
+_EXPECTED_MOST = 16
 
 
 class GatewayCalls(Protocol):
@@ -39,6 +43,11 @@ def place(container: Container) -> str:
     """The relay at which the container's agent is, or is awaited."""
     agent = container.agent
     return agent.gateway if agent is not None and agent.connected and agent.gateway else container.gateway
+
+
+def expected(container: Container, present: float) -> list[str]:
+    """The attachments that were announced for the container's next start, by their streams' ids. Pure."""
+    return [one.stream for one in container.expected if one.at > present - _EXPECTED_SECONDS]
 
 
 class Moves:
@@ -85,6 +94,26 @@ class Moves:
             return current.model_copy(update={"gateway": chosen})
 
         return await self._containers.update(container.tenant, container.id, change) or container
+
+    async def expect(self, container: Container, stream: str) -> None:
+        """Remembers an attachment that has come before its container's start.
+
+        The relay it goes to knows of it; one that takes that relay's place does not, and the agent may be there before
+        the client half has dialled again. With one gateway nothing is written.
+        """
+        if self._gateways is None or not await self._gateways.others(place(container)):
+            return
+        present = time.time()
+        new = ExpectedStream(stream=stream, at=present)
+
+        def change(current: Container) -> Container | None:
+            if current.state.status not in {*_RESTING, "starting"}:
+                return None
+            kept = [one for one in current.expected if one.at > present - _EXPECTED_SECONDS]
+            return current.model_copy(update={"expected": [*kept, new][-_EXPECTED_MOST:]})
+
+        if container.state.status in {*_RESTING, "starting"}:
+            await self._containers.update(container.tenant, container.id, change)
 
     async def settle(self, before: Container, container: Container) -> list[str]:
         """The agent has said hello at another gateway than client halves wait at: they follow it.

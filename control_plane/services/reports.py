@@ -113,7 +113,7 @@ def _started(container: Container, report: Started) -> Container:
         return container
     if state.status == "starting":
         return _changed(
-            container,
+            _begun(container),
             None,
             status="running",
             pid=report.pid,
@@ -131,6 +131,11 @@ def _started(container: Container, report: Started) -> Container:
     return container
 
 
+def _begun(container: Container) -> Container:
+    """Nothing waits for attachments any more."""
+    return container.model_copy(update={"expected": []}) if container.expected else container
+
+
 def _probed(container: Container) -> bool:
     """Whether an agent runs the container's health check."""
     if container.execution is not None and container.execution.agentless:
@@ -143,6 +148,7 @@ def _failed(container: Container, report: Failed) -> Container:
     state = container.state
     if state.run != report.run or state.status != "starting":
         return container
+    container = _begun(container)
     failure = {
         "exit_code": report.code or 128,
         "error": report.message,
@@ -180,6 +186,7 @@ def _exited(container: Container, report: Exited) -> Container:
         return container
     if state.status not in {"starting", "running", "paused"}:
         return container
+    container = _begun(container)
     if state.status == "starting":
         ended["started_at"] = ended["finished_at"] = report.at
     elif restart_under_way(container):

@@ -118,6 +118,7 @@ def assemble(ports: RunPorts, settings: RunSettings) -> RunServices:
         moves = links.moves = Moves(records, ports.agents, ports.gateways, ports.check_stream)
         starts.home_with(moves.home)
         attachments.home_with(moves.home)
+        attachments.expect_with(moves.expect)
     if ports.gateways is not None and not ports.gateways.only:
         reconciler.doubt_with(ports.gateways.dead)
     for backend in ports.backends.values():

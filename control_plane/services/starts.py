@@ -23,6 +23,7 @@ from control_plane.model import Container, Execution, Image, Lease
 from control_plane.services.background import Background
 from control_plane.services.launch_spec import launch_spec
 from control_plane.services.lifecycle import StartRequested
+from control_plane.services.moves import expected
 from control_plane.services.outcomes import Outcomes, clock
 from control_plane.services.ports import Agents, AgentUnreachable
 from control_plane.services.records import Records
@@ -204,7 +205,7 @@ class Starts:
         mounts = self._backends[container.backend].platform_mounts(container)
         spec = launch_spec(container, mounts, self._settings)
         try:
-            await self._agents.call(container, "start", {"spec": spec, "streams": []})
+            await self._agents.call(container, "start", {"spec": spec, "streams": expected(container, clock())})
         except AgentUnreachable:
             return False
         except (Unavailable, GatewayTimeout):

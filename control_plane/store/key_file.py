@@ -1,76 +1,22 @@
-"""Key-encryption keys in a file of the operator's: one a line, an id and 32 bytes in base64.
-
-The first line is the key for what is sealed from now on; the others open what was sealed before. To rotate, put a new
-line on top, restart, run `reseal`, and take the old line out.
-"""
+"""A key list in a file of the operator's, for the eyes of the process's user alone."""
 
 from __future__ import annotations
 
-import base64
 import os
-import secrets
 from pathlib import Path
 
-from control_plane.store.key_wrapper import UnknownKey
+from control_plane.store.key_list import KeyList, new_key
 
-_BYTES = 32
+__all__ = ["KeyFile", "new_key", "new_key_file"]
 
 
-class KeyFile:
+class KeyFile(KeyList):
     """`KeyWrapper` with keys from a file, read once. Raises ValueError for a file that is not as it should be."""
 
     def __init__(self, path: Path) -> None:
         if path.stat().st_mode & 0o077:
             raise ValueError(f"{path} can be read by others than its owner: chmod 600 {path}")
-        self._keys: dict[str, bytes] = {}
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            if not line.strip() or line.startswith("#"):
-                continue
-            self._add(line.split(), f"{path}, line {number}")
-        if not self._keys:
-            raise ValueError(f"{path} has no key")
-        self._current = next(iter(self._keys))
-
-    def _add(self, words: list[str], where: str) -> None:
-        if len(words) != 2:
-            raise ValueError(f"{where}: an id and a key are wanted")
-        try:
-            key = base64.b64decode(words[1], validate=True)
-        except ValueError:
-            raise ValueError(f"{where}: the key is not base64") from None
-        if len(key) != _BYTES:
-            raise ValueError(f"{where}: the key has {len(key)} bytes, {_BYTES} are wanted")
-        if words[0] in self._keys:
-            raise ValueError(f"{where}: the id {words[0]} is there twice")
-        self._keys[words[0]] = key
-
-    @property
-    def key_id(self) -> str:
-        """The id in the first line."""
-        return self._current
-
-    async def wrap(self, data_key: bytes) -> bytes:
-        """AES key wrap (RFC 3394)."""
-        from cryptography.hazmat.primitives.keywrap import aes_key_wrap
-
-        return aes_key_wrap(self._keys[self._current], data_key)
-
-    async def unwrap(self, key_id: str, wrapped: bytes) -> bytes:
-        """The data key. Raises UnknownKey, ValueError."""
-        from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
-
-        key = self._keys.get(key_id)
-        if key is None:
-            raise UnknownKey(key_id)
-        try:
-            return aes_key_unwrap(key, wrapped)
-        except InvalidUnwrap:
-            raise ValueError(f"the data key was not wrapped with the key {key_id} of the key file") from None
-
-
-def new_key(key_id: str) -> str:
-    """A line with a new key."""
-    return f"{key_id} {base64.b64encode(secrets.token_bytes(_BYTES)).decode()}\n"
+        super().__init__(path.read_text(), str(path))
 
 
 def new_key_file(path: Path, key_id: str = "1") -> None:

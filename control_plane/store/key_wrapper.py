@@ -10,17 +10,22 @@ class UnknownKey(Exception):
 
 
 class KeyWrapper(Protocol):
-    """Wraps and unwraps data keys. Several key-encryption keys may be there; one of them is for new data keys."""
+    """Wraps and unwraps data keys. Several key-encryption keys may be there; one of them is for new data keys.
 
-    @property
-    def key_id(self) -> str:
-        """The key-encryption key that `wrap` uses now."""
-        ...
+    Key services raise CloudError besides.
+    """
 
-    async def wrap(self, data_key: bytes) -> bytes:
-        """The data key, encrypted with the key `key_id`."""
+    async def wrap(self, data_key: bytes) -> tuple[str, bytes]:
+        """The id of the key-encryption key for new data keys, and the data key encrypted with it."""
         ...
 
     async def unwrap(self, key_id: str, wrapped: bytes) -> bytes:
-        """The data key. Raises UnknownKey, and ValueError when it was not wrapped with that key."""
+        """The data key. Raises UnknownKey, and ValueError when it was not wrapped with that key.
+
+        The id comes out of the store: it is not to be trusted.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Closes the connections there may be."""
         ...

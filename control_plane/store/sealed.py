@@ -6,8 +6,8 @@ A field that was written before sealing was switched on is read as it is, and se
 from __future__ import annotations
 
 import builtins
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import Any, cast
 
 from control_plane.store.base import Collection, Document, RevisionConflict, Store
@@ -68,32 +68,31 @@ class SealedStore:
             async for document in changes:
                 yield None if document is None else await self._open(document)
 
-    async def reseal(self, collection: Collection) -> int:
-        """Seals anew what is not sealed with the current key-encryption key; how many documents were written.
+    async def reseal(self, collection: Collection, told: Callable[[int, int], None] | None = None) -> int:
+        """Seals anew what is not sealed with the current key-encryption key; how many documents that were.
 
-        When it returns 0, keys other than the current one open nothing of the collection any more.
+        When it returns 0, keys other than the current one open nothing of the collection any more. `told` is called
+        after each document with how many are done, and of how many. Raises DockerError.
         """
-        written = 0
-        for sealed in await self._inner.list(collection):
-            if all(self._is_current(sealed.body, path) for path in self._fields.get(collection, ())):
-                continue
-            try:
+        current = await self._sealer.key_id()
+        paths = self._fields.get(collection, ())
+        stale = [
+            document
+            for document in await self._inner.list(collection)
+            if not all(_is_sealed_with(current, document.body, path) for path in paths)
+        ]
+        for done, sealed in enumerate(stale, 1):
+            # Written by another just now: with the current key, or found by the next call.
+            with suppress(RevisionConflict):
                 await self.replace(sealed, (await self._open(sealed)).body)
-            except RevisionConflict:
-                continue  # written by another just now: with the current key, or found by the next call
-            written += 1
-        return written
+            if told is not None:
+                told(done, len(stale))
+        return len(stale)
 
     async def close(self) -> None:
-        """Closes the store beneath."""
+        """Closes the store beneath and what the keys are had by."""
         await self._inner.close()
-
-    def _is_current(self, body: Mapping[str, Any], path: tuple[str, ...]) -> bool:
-        holder = _holder(body, path)
-        if holder is None or path[-1] not in holder:
-            return True
-        value = holder[path[-1]]
-        return _is_sealed(value) and value.get("kek") == self._sealer.key_id
+        await self._sealer.close()
 
     async def _seal(self, collection: Collection, tenant: str, key: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         for path in self._fields.get(collection, ()):
@@ -134,6 +133,15 @@ def _place(collection: Collection, tenant: str, key: str, path: tuple[str, ...])
 
 def _is_sealed(value: Any) -> bool:
     return isinstance(value, dict) and MARK in value
+
+
+def _is_sealed_with(key_id: str, body: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    """Whether nothing at the path needs another key, or none at all."""
+    holder = _holder(body, path)
+    if holder is None or path[-1] not in holder:
+        return True
+    value = holder[path[-1]]
+    return _is_sealed(value) and value.get("kek") == key_id
 
 
 def _holder(body: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any] | None:

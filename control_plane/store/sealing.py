@@ -5,6 +5,7 @@ A sealed value is bound to its place: moved to another document, tenant or field
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import secrets
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from control_plane.backends.calls import docker_errors
 from control_plane.errors import ServerError
 from control_plane.store.key_wrapper import KeyWrapper, UnknownKey
 
@@ -41,15 +43,19 @@ class Sealer:
     def __init__(self, wrapper: KeyWrapper) -> None:
         self._wrapper = wrapper
         self._own: _DataKey | None = None
+        self._making = asyncio.Lock()
         self._ciphers: dict[tuple[str, str], Any] = {}
+        self._opening: dict[tuple[str, str], asyncio.Task[Any]] = {}
 
-    @property
-    def key_id(self) -> str:
-        """The key-encryption key in use."""
-        return self._wrapper.key_id
+    async def key_id(self) -> str:
+        """The key-encryption key that values are sealed with now. Raises DockerError."""
+        return (await self._data_key()).key_id
 
     async def seal(self, value: Any, place: str) -> dict[str, Any]:
-        """The value, fit for JSON and unreadable without the key. `place` is what it is bound to."""
+        """The value, fit for JSON and unreadable without the key. `place` is what it is bound to.
+
+        Raises DockerError when the key service does not wrap a data key; one lasts a day.
+        """
         key = await self._data_key()
         key.uses += 1
         nonce = secrets.token_bytes(_NONCE)
@@ -79,22 +85,51 @@ class Sealer:
                 internal=f"{place}: {error!r}",
             ) from error
 
+    async def close(self) -> None:
+        """Closes what the keys are had by."""
+        await self._wrapper.close()
+
     async def _data_key(self) -> _DataKey:
-        own, now = self._own, time.monotonic()
-        stale = own is None or own.uses >= _MOST_USES or now - own.made_at > _LONGEST_USE
-        if own is None or stale or own.key_id != self._wrapper.key_id:
-            raw, key_id = secrets.token_bytes(32), self._wrapper.key_id
-            wrapped = base64.b64encode(await self._wrapper.wrap(raw)).decode()
-            own = self._own = _DataKey(key_id, wrapped, _aes(raw), now)
-            self._keep(key_id, wrapped, own.cipher)
+        async with self._making:
+            own, now = self._own, time.monotonic()
+            if own is None or own.uses >= _MOST_USES or now - own.made_at > _LONGEST_USE:
+                own = self._own = await self._new_data_key(now)
         return own
 
+    async def _new_data_key(self, now: float) -> _DataKey:
+        raw = secrets.token_bytes(32)
+        with docker_errors():
+            key_id, wrapped = await self._wrapper.wrap(raw)
+            # Nothing is sealed with what cannot be opened again: a right that is missing, an answer that was damaged.
+            if await self._wrapper.unwrap(key_id, wrapped) != raw:
+                raise ServerError("the key service does not give back what it was given")
+        text = base64.b64encode(wrapped).decode()
+        made = _DataKey(key_id, text, _aes(raw), now)
+        self._keep(key_id, text, made.cipher)
+        return made
+
     async def _cipher(self, key_id: str, wrapped: str) -> Any:
-        known = self._ciphers.get((key_id, wrapped))
-        if known is None:
-            known = _aes(await self._wrapper.unwrap(key_id, base64.b64decode(wrapped, validate=True)))
-            self._keep(key_id, wrapped, known)
-        return known
+        """Opened once, however many ask at the same time."""
+        place = (key_id, wrapped)
+        known = self._ciphers.get(place)
+        if known is not None:
+            return known
+        if place not in self._opening:
+            self._opening[place] = task = asyncio.create_task(self._open_key(key_id, wrapped))
+            task.add_done_callback(lambda done: self._opened(place, done))
+        return await asyncio.shield(self._opening[place])
+
+    async def _open_key(self, key_id: str, wrapped: str) -> Any:
+        data = base64.b64decode(wrapped, validate=True)
+        with docker_errors():
+            cipher = _aes(await self._wrapper.unwrap(key_id, data))
+        self._keep(key_id, wrapped, cipher)
+        return cipher
+
+    def _opened(self, place: tuple[str, str], done: asyncio.Task[Any]) -> None:
+        self._opening.pop(place, None)
+        if not done.cancelled():
+            done.exception()  # seen, also when whoever asked has gone
 
     def _keep(self, key_id: str, wrapped: str, cipher: Any) -> None:
         if len(self._ciphers) >= _OPENED_KEYS:

@@ -12,6 +12,7 @@ import os
 import random
 import secrets
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,10 +51,7 @@ class SqliteStore:
         # Containers' environments are in it, with their secrets. SQLite gives its other files the same mode.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._connection = sqlite3.connect(self._path, timeout=_BUSY_MILLISECONDS / 1000, isolation_level=None)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=NORMAL")
-        self._connection.execute("PRAGMA wal_autocheckpoint=0")
-        self._connection.execute(_SCHEMA)
+        self._set_up()
         self._connection.execute("PRAGMA cache_size=-4096")
         self._origin = secrets.token_hex(5)
         self._writes = 0
@@ -62,6 +60,22 @@ class SqliteStore:
         self._lists: dict[tuple[str, str | None], Documents] = {}
         self._changes = Changes(self._poll)
         self._checkpointer = Checkpointer(self._path)
+
+    def _set_up(self) -> None:
+        """Blocks while other processes do the same: a change of the journal's mode waits for nobody by itself."""
+        deadline = time.monotonic() + _BUSY_DEADLINE
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute("PRAGMA synchronous=NORMAL")
+                self._connection.execute("PRAGMA wal_autocheckpoint=0")
+                self._connection.execute(_SCHEMA)
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.002 + random.random() * 0.01)
+            else:
+                return
 
     async def get(self, collection: Collection, tenant: str, key: str) -> Document | None:
         """One document, or None."""

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import alone, backends, measures
+from tests.bench import alone, backends, hosted, measures
 from tests.bench.engines import Engine, dockerd, sockerless
 
 Measure = Callable[[Engine], float]
@@ -79,6 +79,8 @@ def main() -> int:
     print(f"{platform.machine()}, {platform.release()}, Python {platform.python_version()}")
     by_itself = alone.take(figures)
     by_backend = backends.take() if not options.only or "backends" in options.only else {}
+    parts = list(hosted.FIGURES) if "hosted" in options.only or not options.only else []
+    of_hosted = hosted.take(parts)
     medians: dict[str, dict[str, float]] = {}
     if wanted:
         with sockerless() as ours, dockerd() as other:
@@ -87,9 +89,12 @@ def main() -> int:
             medians = take([ours, other] if other else [ours], wanted)
     tables = [table(medians)] * bool(medians) + [alone.table(by_itself)] * bool(by_itself)
     tables += [backends.table(by_backend)] * bool(by_backend)
+    tables += [hosted.table(of_hosted)] * bool(of_hosted)
     print("\n" + "\n\n".join(tables))
     if options.json:
-        options.json.write_text(json.dumps(medians | {"alone": by_itself, "backends": by_backend}, indent=1))
+        options.json.write_text(
+            json.dumps(medians | {"alone": by_itself, "backends": by_backend, "hosted": of_hosted}, indent=1)
+        )
     return 0
 
 

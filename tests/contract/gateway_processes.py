@@ -44,7 +44,9 @@ class Plane:
         self.agents.follow(self.records.get)
         services = self.world.services
         services.links.check_gateway = self.auth.check_gateway
-        services.links.moves = Moves(self.records, self.agents, self.gateways, self.auth.check_stream)
+        moves = services.links.moves = Moves(self.records, self.agents, self.gateways, self.auth.check_stream)
+        services.attachments.home_with(moves.home)
+        services.attachments.expect_with(moves.expect)
         bundle = SimpleNamespace(**{name: getattr(services, name) for name in services.__slots__})
         bundle.gateways = self.gateways
         self.app = build_app(cast(Services, bundle), internal_routes=ROUTES, routes=())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from pathlib import Path
 
@@ -29,6 +30,19 @@ async def test_exit_is_recorded_before_the_stream_closes(tmp_path: Path) -> None
         assert peer.events[-1]["code"] == 3
         assert end.demultiplexed() == (b"x\n", b"y\n")
         assert (end.exit_code, end.close_code) == (3, 1000)
+
+
+async def test_the_stream_stays_open_while_the_control_plane_has_not_heard_of_the_exit(tmp_path: Path) -> None:
+    async with agent(tmp_path) as (peer, _):
+        await peer.start(spec("sleep", "1000"))
+        peer.ack_events = False
+        stream = peer.exec("sh", "-c", "echo x; exit 3", exec="e1")
+        exited = await peer.event("exec_exited", exec="e1")
+        await asyncio.sleep(2.5)
+        assert not stream.ended
+        assert stream.exit_code is None
+        peer.tell({"type": "ack", "seq": exited["seq"]})
+        assert (await stream.end()).exit_code == 3
 
 
 @pytest.mark.parametrize(

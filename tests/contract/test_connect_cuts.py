@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.connect_endpoint import World, connected_world
+from tests.contract.connect_http import over_unix
 from tests.e2e.terminal import Terminal
 
 pytestmark = pytest.mark.skipif(shutil.which("docker") is None, reason="no docker CLI on this machine")
@@ -122,13 +123,11 @@ def test_wait_tells_the_first_end_of_what_was_started_again(world: World, name: 
     answers: list[object] = []
 
     def wait() -> None:
-        from tests.contract.connect_http import over_unix
-
         answers.append(over_unix(world.near.address, "POST", f"/v1.50/containers/{name}/wait?condition={condition}"))
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    time.sleep(0.5)
+    time.sleep(2)  # for the wait to be there also on a busy machine: it must have begun before the end
     with world.proxy.refusing():
         world.far.out("exec", name, "touch", "/go")
         assert world.far.out("wait", name) == "5"
@@ -207,7 +206,9 @@ def test_cp_and_load_of_large_archives(world: World, name: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_far_side_is_stopped_and_started_again(world: World, name: str, how: str) -> None:
-    world.near.out("run", "-d", "--name", name, "busybox", "sh", "-c", COUNT.format(n=100, pause=0.1, code=12))
+    # The container outlives its exec, however long the far side takes.
+    script = COUNT.format(n=100, pause=0.1, code=12).replace("exit", "while ! test -e /go; do sleep 0.05; done; exit")
+    world.near.out("run", "-d", "--name", name, "busybox", "sh", "-c", script)
     following = world.near.spawn("logs", "-f", name)
     waiting = world.near.spawn("wait", name)
     beside = world.near.spawn(
@@ -225,5 +226,6 @@ def test_far_side_is_stopped_and_started_again(world: World, name: str, how: str
     world.far.start()
     out, err = beside.communicate(timeout=60)
     assert (out, err, beside.returncode) == (b"got two\n", b"", 3)
+    world.near.out("exec", name, "touch", "/go")
     assert waiting.communicate(timeout=60)[0] == b"12\n"
     assert following.communicate(timeout=60)[0].decode() == numbered(100)

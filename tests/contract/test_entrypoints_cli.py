@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-COMMANDS = ("up", "down", "doctor", "status", "gateway", "connect", "login", "tenant", "token", "version")
+COMMANDS = ("up", "down", "doctor", "status", "gateway", "connect", "login", "tenant", "token", "reseal", "version")
 
 
 def sockerless(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -269,3 +269,21 @@ async def test_attach_over_a_websocket_is_not_multiplexed() -> None:
         client.send(b"GET /containers/c1/attach/ws HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await client.answer())[0] == 400
         await agent.close()
+
+
+@pytest.mark.parametrize("tty", [False, True])
+async def test_a_way_that_is_lost_is_told_and_not_taken_for_the_processs_end(tty: bool) -> None:
+    plane = FakeControlPlane()
+    plane.tty = tty
+    async with running_gateway(plane) as gateway:
+        agent = await connected(gateway)
+        client = await Client.connect(gateway.port)
+        client.request("POST", "/exec/e1/start", EXEC, early=b"one ")
+        assert (await client.head())[0] == 101
+        async with asyncio.timeout(SECONDS):
+            assert await client.reader.readexactly(4) == b"one "
+        gateway._streams.pairs.all()[0].fail(503, "lost")
+        told = await client.rest()
+        # stdcopy's third stream: the docker CLI ends with `error from daemon in stream: lost`.
+        assert told == (b"lost\r\n" if tty else b"\3\0\0\0\0\0\0\4lost")
+        await agent.close()

@@ -171,8 +171,9 @@ async def test_attachments_end_when_the_process_has_ended_and_the_agent_is_gone(
         await eventually(lambda: agent.streams)
         agent.send({"type": "exited", "seq": 1, "run": 1, "code": 0, "at": "x"})
         await eventually(lambda: agent.acked == 1)
-        half = next(iter(agent.streams.values()))
-        half.carrier._socket.abort()  # type: ignore[union-attr]
+        half: Any = next(iter(agent.streams.values()))
+        await eventually(lambda: half.carrier is not None and half.carrier._socket is not None)
+        half.carrier._socket.abort()
         agent.link.abort()  # type: ignore[union-attr]
         with pytest.raises(StreamError) as over:
             async for _ in stream.chunks():
@@ -200,8 +201,9 @@ async def test_streams_of_a_lost_agent_end_when_the_control_plane_says_so() -> N
         agent = await connected(gateway, handler=hang)
         stream = await gateway.agents.open(TENANT, "c1", "exec", {})
         await eventually(lambda: agent.streams)
-        half = next(iter(agent.streams.values()))
-        half.carrier._socket.abort()  # type: ignore[union-attr]
+        half: Any = next(iter(agent.streams.values()))
+        await eventually(lambda: half.carrier is not None and half.carrier._socket is not None)
+        half.carrier._socket.abort()
         agent.link.abort()  # type: ignore[union-attr]
         await eventually(lambda: gateway._streams.pairs.all()[0].agent is None)
         remote = RemoteRelay(gateway.url, KEY)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from agent_gateway.protocol import Exit, Result
 from agent_gateway.server import Gateway, GatewaySettings
-from agent_gateway.streams import RemoteRelay, Stream, StreamError
+from agent_gateway.stream_dial import WebsocketCarrier
+from agent_gateway.streams import RemoteRelay, Stream, StreamError, new_stream_id
+from agent_gateway.tickets import mint_ticket
+from agent_gateway.websockets import Socket, dial
 from tests.contract.gateway_peers import (
     KEY,
     TENANT,
@@ -20,6 +24,7 @@ from tests.contract.gateway_peers import (
     FakeAgent,
     FakeControlPlane,
     docker_api,
+    echo,
     running_gateway,
 )
 
@@ -188,4 +193,35 @@ async def test_the_agent_that_never_returns_ends_the_client(monkeypatch: pytest.
         with pytest.raises(StreamError) as lost:
             await anext(chunks)
         assert lost.value.status == 503
+        await agent.close()
+
+
+async def test_a_front_end_without_a_relay_behind_it_ends_no_stream() -> None:
+    class Absent(Exception):
+        response = SimpleNamespace(status=404)
+        raw_body = b"<html>not found</html>"
+
+    dials = 0
+
+    async def connect(url: str, socket: Socket, token: str) -> Any:
+        nonlocal dials
+        dials += 1
+        if dials in (2, 3):
+            raise Absent
+        return await dial(url, socket, token)
+
+    async with running_gateway() as gateway:
+        agent = FakeAgent(gateway.url, "c1", echo)
+        await agent.connect()
+        stream, name = Stream(), new_stream_id()
+        ticket = mint_ticket(KEY, TENANT, "c1", "exec", name, {})
+        await WebsocketCarrier(stream, f"{gateway.url}/streams/{name}", ticket, connect).dial()
+        await stream.result()
+        carrier: Any = stream.carrier
+        carrier._socket.ws.disconnect(False)
+        await stream.send(b"on")
+        await stream.send_eof()
+        async with asyncio.timeout(20):
+            assert b"".join([chunk async for chunk in stream.chunks()]) == b"on"
+        assert dials == 4
         await agent.close()

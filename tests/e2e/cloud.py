@@ -44,6 +44,15 @@ class Cloud:
                 seen, since = now, time.monotonic()
         return seen
 
+    def until_all(self, wanted: Mapping[str, int], limit: float = 30) -> None:
+        """Waits until so many calls of each method have come, or the time is over: whether they did, the test says."""
+        deadline = time.monotonic() + limit
+        while time.monotonic() < deadline:
+            there = self.calls()
+            if all(there.get(method, 0) >= count for method, count in wanted.items()):
+                return
+            time.sleep(0.02)
+
     def until_called(self, method: str, limit: float = 30) -> None:
         """Waits for a call of a method (a glob)."""
         deadline = time.monotonic() + limit

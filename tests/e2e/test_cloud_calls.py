@@ -89,6 +89,7 @@ def costs(backend: str) -> Iterator[dict[str, dict[str, int]]]:
             cloud.reset()
             for command in commands:
                 own.docker(*command, check=True)
+            cloud.until_all(COSTS[backend].get(row, NONE))
             counted[row] = cloud.settled(QUIET.get(row, 0.8))
         yield counted
 

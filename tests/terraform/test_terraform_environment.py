@@ -14,6 +14,7 @@ import pytest
 from agent_gateway.entrypoint import Environment
 from control_plane.entrypoints.hosted_settings import load_backends, load_settings
 from control_plane.store.base import Collection
+from control_plane.store.key_ring import read_keys
 from tests.terraform import document
 from tests.terraform.check import why_not, workplace
 from tests.terraform.schema_types import TERRAFORM
@@ -78,6 +79,7 @@ def test_the_control_plane_starts_with_what_it_is_given(
     backends = load_backends(settings)
     assert settings.endpoint_name == variables["SOCKERLESS_ENDPOINT_NAME"]
     assert backends.default == variables["SOCKERLESS_BACKEND"]
+    assert len(read_keys(settings.sealing_key.get_secret_value(), "SOCKERLESS_SEALING_KEY")) == 1
     assert (backends.azure_functions is not None) == (cloud == "azure")
 
 

@@ -82,7 +82,6 @@ async def test_a_genuine_token(oidc: Oidc, issuer: Issuer, key: str) -> None:
         {"sub": 7},
         {"sub": ""},
     ],
-    ids=str,
 )
 async def test_claims_that_are_not_ours(oidc: Oidc, issuer: Issuer, claims: dict[str, Any]) -> None:
     given = issuer.claims(**claims)

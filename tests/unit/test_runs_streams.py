@@ -203,3 +203,20 @@ async def test_logs_refusals(
     await world.create(host=host)
     with pytest.raises(refusal, match=text):
         await output(world, request_)
+
+
+async def test_followed_logs_wait_for_an_agent_that_dials_again(world: World) -> None:
+    await world.create()
+    await world.services.runs.start(TENANT, "web")
+    agent = world.all_agents[0]
+    agent.disconnect()
+    following = asyncio.create_task(output(world, LogsRequest(True, True, follow=True)))
+    await asyncio.sleep(0.3)
+    assert not following.done()
+    world.agents.links[agent.container_id] = agent
+    async with asyncio.timeout(10):
+        assert await following == b"live:logs"
+    await world.services.runs.stop(TENANT, "web")
+    agent.disconnect()
+    # What has ended has an end in the archive too.
+    assert (await output(world, LogsRequest(True, True, follow=True))).endswith(b"err\n")

@@ -20,6 +20,10 @@ _START_DEADLINE = 60.0
 _WAITING = "waiting for the container's job"
 _CONDITION_FAILED = 3
 """`run_v2.Condition.State.CONDITION_FAILED`."""
+_CONDITIONS_UNDER_WAY = (1, 2)
+"""`CONDITION_PENDING` and `CONDITION_RECONCILING`."""
+_LOOK_AGAIN = 0.25
+"""Seconds between two looks at a job that another control plane makes."""
 _CREATE_DEADLINE = 120.0
 
 
@@ -118,8 +122,15 @@ class Jobs:
         await self._update_if_different(plan, found)
 
     async def _update_if_different(self, plan: JobPlan, found: Any) -> None:
-        if dict(found.labels).get(labels.TEMPLATE) == plan.template and not _has_failed(found):
-            return
+        ends = asyncio.get_running_loop().time() + _CREATE_DEADLINE
+        while dict(found.labels).get(labels.TEMPLATE) == plan.template and not _has_failed(found):
+            if not _is_pending(found):
+                return
+            # Another control plane makes it at this moment, or did until it was killed; not ready, it refuses to run.
+            if asyncio.get_running_loop().time() > ends:
+                raise CloudError("DEADLINE_EXCEEDED", "it is not ready", _WAITING)
+            await asyncio.sleep(_LOOK_AGAIN)
+            found = await self._get(plan.job_id)
         job = {**plan.job, "name": self.name(plan.job_id), "etag": found.etag}
 
         async def attempt(timeout: float) -> Any:
@@ -177,6 +188,11 @@ class Jobs:
             return await anext(aiter(pager.pages))
 
         return await call("listing the endpoint's jobs", attempt)
+
+
+def _is_pending(job: Any) -> bool:
+    """Whether the operation that makes or changes it goes on."""
+    return bool(job.terminal_condition.state in _CONDITIONS_UNDER_WAY)
 
 
 def _has_failed(job: Any) -> bool:

@@ -19,6 +19,7 @@ locals {
     {
       AZURE_CLIENT_ID                        = module.identity.client_ids["control"]
       SOCKERLESS_STORE                       = module.state.store_url
+      SOCKERLESS_SEALING_KEY                 = "vault:${module.state.store_key}"
       SOCKERLESS_REGISTRY_URL                = "https://${module.state.registry}"
       SOCKERLESS_REGISTRY_PREFIX             = var.name
       SOCKERLESS_BACKEND                     = "azf"

@@ -41,6 +41,7 @@ locals {
   backend_environment = merge(
     {
       SOCKERLESS_STORE              = module.state.store_url
+      SOCKERLESS_SEALING_KEY        = "kms:${module.state.store_key}"
       SOCKERLESS_REGISTRY_URL       = module.state.registry_url
       SOCKERLESS_REGISTRY_PREFIX    = module.state.registry_prefix
       SOCKERLESS_BACKEND            = var.default_backend

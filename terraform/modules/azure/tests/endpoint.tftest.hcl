@@ -24,6 +24,12 @@ mock_provider "azurerm" {
       vault_uri = "https://v.vault.azure.net/"
     }
   }
+  mock_resource "azurerm_key_vault_key" {
+    defaults = {
+      versionless_id          = "https://v1234.vault.azure.net/keys/store"
+      resource_versionless_id = "/subscriptions/s/resourceGroups/g/providers/Microsoft.KeyVault/vaults/v/keys/store"
+    }
+  }
 }
 
 variables {
@@ -48,6 +54,10 @@ run "smallest" {
   assert {
     condition     = can(regex("^cosmos://team-a-[0-9a-f]{6}[.]documents[.]azure[.]com/sockerless$", output.control_plane_environment.SOCKERLESS_STORE))
     error_message = "The store is the account's database."
+  }
+  assert {
+    condition     = output.control_plane_environment.SOCKERLESS_SEALING_KEY == "vault:https://v1234.vault.azure.net/keys/store"
+    error_message = "Secrets in the store are sealed with the endpoint's own key."
   }
   assert {
     condition     = output.control_plane_environment.SOCKERLESS_REGISTRY_URL == "https://teama.azurecr.io" && output.control_plane_environment.SOCKERLESS_AZF_REGISTRY == "teama.azurecr.io"

@@ -9,6 +9,11 @@ mock_provider "google" {
       names = ["europe-west1-b", "europe-west1-c"]
     }
   }
+  mock_resource "google_kms_crypto_key" {
+    defaults = {
+      id = "projects/some-project/locations/europe-west1/keyRings/sockerless/cryptoKeys/store"
+    }
+  }
   mock_resource "google_certificate_manager_dns_authorization" {
     defaults = {
       dns_resource_record = [{ name = "_acme-challenge.docker.example.com.", type = "CNAME", data = "x.authorize.certificatemanager.goog." }]
@@ -38,6 +43,10 @@ run "smallest" {
   assert {
     condition     = output.control_plane_environment.SOCKERLESS_STORE == "firestore://some-project/sockerless"
     error_message = "The store is the database of the endpoint's name."
+  }
+  assert {
+    condition     = output.control_plane_environment.SOCKERLESS_SEALING_KEY == "kms:projects/some-project/locations/europe-west1/keyRings/sockerless/cryptoKeys/store"
+    error_message = "Secrets in the store are sealed with the endpoint's own key."
   }
   assert {
     condition     = output.control_plane_environment.SOCKERLESS_REGISTRY_URL == "https://europe-west1-docker.pkg.dev" && output.control_plane_environment.SOCKERLESS_REGISTRY_PREFIX == "some-project/sockerless"

@@ -1,0 +1,40 @@
+"""One hosted endpoint for a kind of store, and the ways in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.endpoint import Endpoint
+from tests.hosted.deployment import Deployment, deployed
+
+STORES = ("sqlite", "firestore", "cosmos")
+WAYS = ("connect", "haproxy")
+
+
+@pytest.fixture(scope="session", params=STORES)
+def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
+    with deployed(request.param) as found:
+        yield found
+
+
+@pytest.fixture(params=WAYS)
+def endpoint(request: pytest.FixtureRequest, deployment: Deployment) -> Endpoint:
+    """The tenant red's."""
+    return deployment.connects["red"] if request.param == "connect" else deployment.direct("red")
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest, deployment: Deployment) -> Iterator[str]:
+    """A container name of the test's own; whatever bears it is removed afterwards."""
+    chosen = "".join(c if c.isalnum() else "-" for c in request.node.name).strip("-")[:60]
+    yield chosen
+    for connect in deployment.connects.values():
+        connect.docker("rm", "-f", "-v", chosen)
+
+
+@pytest.fixture
+def deployment_connect(deployment: Deployment) -> Endpoint:
+    """The tenant red's connector."""
+    return deployment.connects["red"]
