@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from control_plane.backends.calls import AMBIGUOUS, TRANSIENT, CloudError, call
-from control_plane.errors import InvalidParameter, Unavailable
+from control_plane.errors import DockerError, InvalidParameter, Unavailable
 from control_plane.store.base import AlreadyExists, Collection, Document, RevisionConflict, StoreFull
 from control_plane.store.feeds import Feed, Feeds, Place
 from control_plane.store.keys import escape
@@ -83,12 +83,16 @@ class Documents(Protocol):
         ...
 
 
+_CLOSED = "the endpoint is shutting down"
+
+
 class HostedStore:
     """`Store` on a cloud's documents."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
         self._feeds = Feeds(documents.opened, documents.closed)
+        self._closed = False
 
     async def warm(self) -> None:
         """Loads the cloud's SDK and connects, so that the first operation does not wait for it."""
@@ -187,7 +191,13 @@ class HostedStore:
     async def _look(self, feed: Feed, key: str) -> Document | None:
         """Reads the document, so that the feed tells nothing older any more."""
         place = feed.place
-        document = await self.get(place.collection, place.tenant, key)
+        try:
+            document = await self.get(place.collection, place.tenant, key)
+        except Exception as error:
+            # A client that is closed in the middle of a call fails in ways of its own.
+            if self._closed and not isinstance(error, DockerError):
+                raise Unavailable(_CLOSED) from error
+            raise
         if document is not None:
             feed.tell(key, revision_of(document).order, document)
         return document
@@ -229,7 +239,8 @@ class HostedStore:
 
     async def close(self) -> None:
         """Ends the watches and lets go of the connections."""
-        self._feeds.fail(Unavailable("the endpoint is shutting down"))
+        self._closed = True
+        self._feeds.fail(Unavailable(_CLOSED))
         await self._documents.close()
 
 

@@ -161,10 +161,10 @@ async def test_who_may_query_what(tmp_path: Path, monkeypatch: Any) -> None:
 
 
 async def test_rows_stay_invisible_until_they_are_ingested(tmp_path: Path, monkeypatch: Any) -> None:
-    async with azure_cloud(tmp_path, monkeypatch, azure_ingestion_delay=0.5) as (cloud, azure):
+    async with azure_cloud(tmp_path, monkeypatch, azure_ingestion_delay=3) as (cloud, azure):
         _write(cloud, tmp_path, LINES)
         assert (await azure.query("AppServiceConsoleLogs")).rows == []
-        for _ in range(100):
+        for _ in range(400):
             table = await azure.query("AppServiceConsoleLogs | extend late = ingestion_time() - TimeGenerated")
             if table.rows:
                 break

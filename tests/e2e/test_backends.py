@@ -157,8 +157,8 @@ def test_a_run_that_passes_its_limit_ends_and_says_why(limited: Endpoint, backen
 
 @EACH_BACKEND
 def test_what_runs_while_up_is_killed_is_held_again(backend: str) -> None:
-    """An instance that no request holds is ended after the platform's idle time: here two seconds."""
-    settings = {"SOCKERLESS_LOCAL_IDLE": "2", "SOCKERLESS_GCF_POOL": "0", "SOCKERLESS_RECONCILE_INTERVAL": "0.5"}
+    """An instance that no request holds is ended after the platform's idle time: here six seconds."""
+    settings = {"SOCKERLESS_LOCAL_IDLE": "6", "SOCKERLESS_GCF_POOL": "0", "SOCKERLESS_RECONCILE_INTERVAL": "0.5"}
     with running_endpoint("--backend", backend, environment=settings) as own:
         load_images(own)
         script = "echo before; while ! test -e /go; do sleep 0.1; done; echo after; exit 8"
@@ -169,7 +169,7 @@ def test_what_runs_while_up_is_killed_is_held_again(backend: str) -> None:
         time.sleep(1.5)
         own.start()
         assert own.out("wait", ended) == "9"
-        time.sleep(5)
+        time.sleep(9)
         assert own.out("ps", "-q", "--no-trunc") == box
         assert own.out("exec", "box", "echo", "inside") == "inside"
         own.out("exec", "box", "touch", "/go")
