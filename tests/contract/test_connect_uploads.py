@@ -63,6 +63,9 @@ async def served(app: Any, directory: Path, alpn: list[str]) -> AsyncIterator[st
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
 
+    from control_plane.entrypoints import http2
+
+    http2.install()  # as the control plane does: an upload that the server reads slowly must not stall
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     config = Config()
