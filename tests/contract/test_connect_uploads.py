@@ -74,7 +74,11 @@ async def served(app: Any, directory: Path, alpn: list[str]) -> AsyncIterator[st
     config.alpn_protocols = alpn
     config.loglevel = "CRITICAL"
     ended = asyncio.Event()
-    task = asyncio.create_task(serve(app, config, shutdown_trigger=ended.wait))
+
+    async def taking(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, http2.taking(receive), send)
+
+    task = asyncio.create_task(serve(taking, config, shutdown_trigger=ended.wait))
     try:
         for _ in range(200):
             try:
