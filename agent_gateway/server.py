@@ -9,6 +9,7 @@ import socket
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from agent_gateway.asgi import App
@@ -16,6 +17,8 @@ from agent_gateway.control_plane_client import ControlPlane
 from agent_gateway.front_door.app import FrontDoor
 from agent_gateway.front_door.forward import Forward
 from agent_gateway.front_door.http import HttpServer
+from agent_gateway.publisher.memory import Memory
+from agent_gateway.publisher.publisher import Publisher
 from agent_gateway.relay.app import RelayApp
 from agent_gateway.relay.local import LocalRelay
 from agent_gateway.relay.streams import Streams
@@ -43,6 +46,8 @@ class GatewaySettings:
     """The Docker listeners ask for no token: what a web page could have sent them is refused."""
     proxy_secret: str = ""
     """What the TLS proxy before the Docker listeners shows when it names the subject of a client's certificate."""
+    publications: Path | None = None
+    """Where it is kept what published ports are listened for on this machine; None: nobody listens here."""
     peer_connections: int = 0
     """Most connections of one address to the agent listeners that have shown no valid token; 0: any number."""
 
@@ -69,9 +74,13 @@ class Gateway:
         self._remotes: dict[str, RemoteRelay] = {}
         self._forward = Forward(settings.control_plane_url) if inner_app is None else None
         relay_app = RelayApp(self._streams, self._connections)
+        app = inner_app or self._required_forward()
+        self.publisher: Publisher | None = None
+        if settings.publications is not None:
+            app = self.publisher = Publisher(app, control_plane, self._relay_for, Memory(settings.publications))
         front_door = FrontDoor(
             control_plane,
-            inner_app or self._required_forward(),
+            app,
             self._relay_for,
             relay_app,
             local_only=settings.local_only,
@@ -114,6 +123,8 @@ class Gateway:
         for server in self._servers:
             server.close()
         self._docker.shutdown()
+        if self.publisher is not None:
+            self.publisher.close()
         await self._streams.drain(drain_seconds)
         # Close frames and last bytes go out before the sockets are cut.
         await asyncio.sleep(0.05)

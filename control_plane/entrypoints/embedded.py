@@ -221,7 +221,12 @@ class Embedded:
 
         self._gateway = Gateway(
             GatewaySettings(
-                key=key, url=url, docker_listen=self._docker_addresses(), agent_listen=[listen], local_only=True
+                key=key,
+                url=url,
+                docker_listen=self._docker_addresses(),
+                agent_listen=[listen],
+                local_only=True,
+                publications=self._data / "published-ports.json",
             ),
             AsgiControlPlane(app, GatewayTokens(key, url), url),
             app,
@@ -231,6 +236,7 @@ class Embedded:
         await self._gateway.start()
         self.addresses = self._gateway.docker_addresses
         await self._control_plane.start()
+        self._gateway.publisher.remember()
 
     async def stop(self) -> int:
         """Stops serving; the number of containers that go on."""
