@@ -93,7 +93,7 @@ async def _serve(connector: Connector, addresses: Sequence[str], beyond_loopback
         await connector.check()
         for address in addresses:
             await connector.listen(address, beyond_loopback=beyond_loopback)
-        connector.remember()
+        await connector.remember()
         print(f"export DOCKER_HOST={connector.addresses[0]}", flush=True)
         await ended.wait()
     finally:
@@ -146,9 +146,9 @@ class Connector:
         """Serves Docker clients at an address. Raises CannotConnect."""
         self._listeners.append(await listen(address, self._server, beyond_loopback=beyond_loopback))
 
-    def remember(self) -> None:
+    async def remember(self) -> None:
         """Listens for the published ports that an earlier connector has left. Nobody else has its addresses now."""
-        self._publisher.remember()
+        await self._publisher.remember()
 
     async def stop(self) -> None:
         """Cuts everything; containers go on."""

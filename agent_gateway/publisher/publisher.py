@@ -73,12 +73,14 @@ class Publisher:
         else:
             await self._inner(scope, receive, send)
 
-    def remember(self) -> None:
-        """Listens again for what an earlier process has left; at once, or as soon as the endpoint answers."""
+    async def remember(self) -> None:
+        """Listens again for what an earlier process has left: at once, or as soon as the endpoint answers."""
         for container, publication in self._memory.read().items():
             self._listening.setdefault(container, self._new(container, "", publication, None))
         if self._listening:
             self._follow()
+            looks = [asyncio.ensure_future(self._look(container, patient=False)) for container in self._listening]
+            await asyncio.wait(looks, timeout=_WATCH_SECONDS)
 
     def close(self) -> None:
         """Listens no more and breaks all connections. The next process remembers."""
@@ -203,7 +205,7 @@ class Publisher:
             answer = await get(self._inner, f"/containers/{container}/json")
             if listening is not self._listening.get(container) or container in self._starting:
                 return
-            stands = _stands(answer, listening.publication.id)
+            stands, listening.name = _stands(answer, listening.publication.id), _name(answer) or listening.name
             if stands is None:
                 if not patient:
                     self._spawn(self._look(container))
@@ -248,6 +250,13 @@ def _with_offer(scope: Scope, offer: bytes) -> Scope:
 def _actor(line: bytes) -> str:
     try:
         return str(orjson.loads(line)["Actor"]["ID"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _name(answer: Kept) -> str:
+    try:
+        return str(orjson.loads(answer.body)["Name"]).removeprefix("/") if answer.status == 200 else ""
     except (ValueError, KeyError, TypeError):
         return ""
 

@@ -68,15 +68,15 @@ def again(ports: Ports) -> tuple[Sockets, list[Taken]]:
         for entry in entries:
             try:
                 sockets._add(key, [_listening(entry["HostIp"], int(entry["HostPort"]))])
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 missing.append(_taken(entry["HostIp"], int(entry["HostPort"]), error))
     return sockets, missing
 
 
 def _first_free(hosts: Sequence[str], first: int, last: int) -> list[socket.socket]:
     """One port on all the hosts: the first of the range that is free, or any when it begins with 0."""
-    if not hosts or not all(ipaddress.ip_address(host).is_loopback for host in hosts):
-        raise ValueError("published ports are on loopback")
+    if not hosts:
+        raise ValueError("no address is wanted")
     candidates = range(first, last + 1) if first else [0] * _TRIES
     fault: Taken | None = None
     for number in candidates:
@@ -107,6 +107,8 @@ def _on_all(hosts: Sequence[str], number: int) -> list[socket.socket]:
 
 
 def _listening(host: str, number: int) -> socket.socket:
+    if not ipaddress.ip_address(host).is_loopback:
+        raise ValueError("published ports are on loopback")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -122,8 +124,10 @@ def _listening(host: str, number: int) -> socket.socket:
     return sock
 
 
-def _taken(host: str, number: int, error: OSError) -> Taken:
-    reason = _IN_USE if error.errno == errno.EADDRINUSE else (error.strerror or str(error)).lower()
+def _taken(host: str, number: int, error: OSError | ValueError) -> Taken:
+    reason = str(error)
+    if isinstance(error, OSError):
+        reason = _IN_USE if error.errno == errno.EADDRINUSE else (error.strerror or reason).lower()
     return Taken(f"{_shown(host)}:{number}", reason)
 
 

@@ -23,7 +23,7 @@ def published_ports(agent_port: int = 0) -> Option:
     return Option(
         "PortBindings",
         "-p, --publish",
-        "agent",
+        "mapped",
         "TCP; on loopback of the machine where `sockerless connect` or `sockerless up` runs, through the agent",
         refuses=o.port_refusal(agent_port) if agent_port else None,
     )
@@ -92,7 +92,7 @@ def _common(title: str, runtime: str) -> tuple[Option, ...]:
         Option(
             "PublishAllPorts",
             "-P, --publish-all",
-            "agent",
+            "mapped",
             "as -p, of every TCP port that the image or the container exposes",
         ),
         Option("Dns", "--dns", "agent", "written to /etc/resolv.conf"),

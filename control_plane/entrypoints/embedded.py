@@ -236,7 +236,7 @@ class Embedded:
         await self._gateway.start()
         self.addresses = self._gateway.docker_addresses
         await self._control_plane.start()
-        self._gateway.publisher.remember()
+        await self._gateway.publisher.remember()
 
     async def stop(self) -> int:
         """Stops serving; the number of containers that go on."""
