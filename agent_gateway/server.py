@@ -48,6 +48,8 @@ class GatewaySettings:
     """What the TLS proxy before the Docker listeners shows when it names the subject of a client's certificate."""
     publications: Path | None = None
     """Where it is kept what published ports are listened for on this machine; None: nobody listens here."""
+    shared_network: bool = False
+    """Containers have this machine's network: what they publish under its own number is there already."""
     peer_connections: int = 0
     """Most connections of one address to the agent listeners that have shown no valid token; 0: any number."""
 
@@ -77,7 +79,10 @@ class Gateway:
         app = inner_app or self._required_forward()
         self.publisher: Publisher | None = None
         if settings.publications is not None:
-            app = self.publisher = Publisher(app, control_plane, self._relay_for, Memory(settings.publications))
+            memory = Memory(settings.publications)
+            app = self.publisher = Publisher(
+                app, control_plane, self._relay_for, memory, shared_network=settings.shared_network
+            )
         front_door = FrontDoor(
             control_plane,
             app,

@@ -23,8 +23,17 @@ DialPort = Callable[[int, ClientHalf], Awaitable[None]]
 class Listening:
     """Sockets that are reserved (connections wait in them), served, or only remembered."""
 
-    def __init__(self, name: str, publication: Publication, sockets: Sockets | None, dial: DialPort) -> None:
-        """Without `sockets` they are made when it is served."""
+    def __init__(
+        self,
+        name: str,
+        publication: Publication,
+        sockets: Sockets | None,
+        dial: DialPort,
+        *,
+        shared: bool = False,
+    ) -> None:
+        """Without `sockets` they are made when it is served. `shared`: see `sockets.reserve`."""
+        self._shared = shared
         self.name = name
         self.publication = publication
         self.sockets = sockets
@@ -39,7 +48,7 @@ class Listening:
             return
         self._served = True
         if self.sockets is None:
-            self.sockets, missing = again(self.publication.ports)
+            self.sockets, missing = again(self.publication.ports, shared=self._shared)
             for taken in missing:
                 _log.warning("a published port cannot be listened for again: %s: %s", taken.address, taken.reason)
         loop = asyncio.get_running_loop()

@@ -42,8 +42,16 @@ class Publisher:
     """The ports of the containers that were started through this front door."""
 
     def __init__(
-        self, inner: App, tickets: Tickets, relay_for: Callable[[str], Joined], memory: Memory | None = None
+        self,
+        inner: App,
+        tickets: Tickets,
+        relay_for: Callable[[str], Joined],
+        memory: Memory | None = None,
+        *,
+        shared_network: bool = False,
     ) -> None:
+        """`shared_network`: containers have this machine's own."""
+        self._shared = shared_network
         self._inner = inner
         self._tickets = tickets
         self._relay_for = relay_for
@@ -154,11 +162,11 @@ class Publisher:
         return orjson.dumps({"publication": listening.publication.id, "ports": listening.publication.ports})
 
     def _reserve(self, wanted: list[Any]) -> Sockets:
-        standing = sum(len(one.publication.ports) for one in self._listening.values())
+        standing = sum(len(entries) for one in self._listening.values() for entries in one.publication.ports.values())
         try:
             if standing + len(wanted) > _MOST_SOCKETS:
                 raise Taken("127.0.0.1:0", f"{standing} ports are published here already")
-            return reserve(wanted)
+            return reserve(wanted, shared=self._shared)
         except (ValueError, TypeError, KeyError) as error:
             raise Taken("127.0.0.1:0", f"the endpoint asks for what is not served: {type(error).__name__}") from None
 
@@ -168,7 +176,7 @@ class Publisher:
             grant = await self._tickets.tickets(HijackRequest("POST", path, f"port={port}", ""))
             await self._relay_for(grant.relay_url).join(half, grant.stream_id, grant.ticket)
 
-        return Listening(name, publication, sockets, dial)
+        return Listening(name, publication, sockets, dial, shared=self._shared)
 
     # Watching
 

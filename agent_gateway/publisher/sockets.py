@@ -41,36 +41,57 @@ class Sockets:
             sock.close()
         self.by_port.clear()
 
+    def _leave(self, socks: Sequence[socket.socket]) -> None:
+        """To the container's process."""
+        for sock in socks:
+            sock.close()
+        self.by_port = [(port, sock) for port, sock in self.by_port if sock not in socks]
+
     def _add(self, key: str, socks: Sequence[socket.socket]) -> None:
         for sock in socks:
             host, number = sock.getsockname()[:2]
-            self.by_port.append((int(key.partition("/")[0]), sock))
+            self.by_port.append((_private(key), sock))
             self.ports.setdefault(key, []).append({"HostIp": host, "HostPort": str(number)})
 
 
-def reserve(wanted: Sequence[Mapping[str, Any]]) -> Sockets:
-    """Listens for what the control plane wants (docs/wire-protocol.md, section 10). Raises Taken, ValueError."""
+def reserve(wanted: Sequence[Mapping[str, Any]], *, shared: bool = False) -> Sockets:
+    """Listens for what the control plane wants (docs/wire-protocol.md, section 10). Raises Taken, ValueError.
+
+    `shared`: containers have this machine's network. A port that is published under its own number is then listened
+    for by the container's process, and is only looked at.
+    """
     sockets = Sockets()
     try:
         # Who asks for a certain port goes before those who take any.
         for entry in sorted(wanted, key=lambda entry: not entry["first"]):
-            sockets._add(str(entry["port"]), _first_free(entry["hosts"], int(entry["first"]), int(entry["last"])))
+            key, first, last = str(entry["port"]), int(entry["first"]), int(entry["last"])
+            found = _first_free(entry["hosts"], first, last)
+            sockets._add(key, found)
+            if shared and first == last == _private(key):
+                sockets._leave(found)
     except BaseException:
         sockets.close()
         raise
     return sockets
 
 
-def again(ports: Ports) -> tuple[Sockets, list[Taken]]:
+def again(ports: Ports, *, shared: bool = False) -> tuple[Sockets, list[Taken]]:
     """Listens where it was listened before; what cannot be had any more is left out, and told."""
     sockets, missing = Sockets(), []
     for key, entries in ports.items():
         for entry in entries:
+            if shared and int(entry["HostPort"]) == _private(key):
+                continue
             try:
                 sockets._add(key, [_listening(entry["HostIp"], int(entry["HostPort"]))])
             except (OSError, ValueError) as error:
                 missing.append(_taken(entry["HostIp"], int(entry["HostPort"]), error))
     return sockets, missing
+
+
+def _private(key: str) -> int:
+    """Of `80/tcp`."""
+    return int(key.partition("/")[0])
 
 
 def _first_free(hosts: Sequence[str], first: int, last: int) -> list[socket.socket]:

@@ -194,9 +194,13 @@ class Embedded:
     def shortcomings(self) -> list[str]:
         """What this machine cannot do for containers, in words."""
         found = list(self._runtime.shortcomings)
-        if "host" in (self._settings.local_network, self._runtime.network):
+        if self._shared_network:
             found.append(_SHARED_NETWORK)
         return found
+
+    @property
+    def _shared_network(self) -> bool:
+        return "host" in (self._settings.local_network, self._runtime.network)
 
     async def start(self) -> None:
         """Starts everything; the Docker listeners last."""
@@ -227,6 +231,7 @@ class Embedded:
                 agent_listen=[listen],
                 local_only=True,
                 publications=self._data / "published-ports.json",
+                shared_network=self._shared_network,
             ),
             AsgiControlPlane(app, GatewayTokens(key, url), url),
             app,

@@ -267,6 +267,17 @@ def test_as_testcontainers_wait(endpoint: Endpoint) -> None:
         client.close()
 
 
+def test_containers_on_this_machines_network(backend: str) -> None:
+    with running_endpoint("--backend", backend, environment={"SOCKERLESS_LOCAL_NETWORK": "host"}) as own:
+        load_images(own)
+        same, other = free_port(), free_port()
+        script = f"echo hello > /index.html; httpd -p 127.0.0.1:{other} -h /; exec httpd -f -p {same} -h /"
+        own.out("run", "-d", "-p", f"{same}:{same}", "-p", f"{other}", "--name", "web", "busybox", "sh", "-c", script)
+        assert own.out("port", "web", f"{same}").splitlines()[0] == f"127.0.0.1:{same}"
+        until_served = fetched(port_of(own, "web", f"{other}/tcp"))
+        assert until_served == fetched(same) == b"hello\n"
+
+
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_another_up_listens_again(backend: str, end: str) -> None:
     with running_endpoint("--backend", backend) as own:
