@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+import struct
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,34 @@ START = f"/v1.47/containers/{ID}/start"
 _PORTS = b"application/vnd.sockerless.ports+json"
 
 
+class Relay:
+    """What a stream sends."""
+
+    def __init__(self) -> None:
+        self.half: asyncio.Future[ClientHalf] = asyncio.get_running_loop().create_future()
+        self.sent = b""
+        self.controls: list[str] = []
+        self.changed = asyncio.Event()
+
+    def send_binary(self, data: bytes | memoryview) -> None:
+        self.sent += bytes(data)
+        self.changed.set()
+
+    def send_text(self, text: str) -> None:
+        self.controls.append(text)
+        self.changed.set()
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        self.controls.append(f"closed {code}")
+        self.changed.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+
 class Endpoint:
     """Answers as a control plane whose one container publishes port 80."""
 
@@ -38,6 +67,7 @@ class Endpoint:
         self.events: asyncio.Queue[bytes] = asyncio.Queue()
         self.offer: dict[str, Any] = {}
         self.offered = asyncio.Event()
+        self.relay: Relay | None = None
         self.dialled: list[str] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,13 +100,16 @@ class Endpoint:
         return Grant("s" * 32, "ticket", "http://relay", ID, True, "")
 
     async def join(self, half: ClientHalf, stream_id: str, ticket: str) -> None:
-        raise StreamError(502, "nothing listens")
+        if self.relay is None:
+            raise StreamError(502, "nothing listens")
+        half.carrier = self.relay
+        self.relay.half.set_result(half)
 
     def count(self, path: str) -> int:
         return sum(asked == path for _, asked, _, _ in self.asked)
 
 
-Ask = Callable[..., Awaitable[tuple[int, bytes]]]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class World:
@@ -229,6 +262,67 @@ async def test_each_connection_has_a_ticket_and_a_refused_one_is_reset(world: Wo
         await asyncio.wait_for(reader.read(), 10)
     writer.close()
     assert world.endpoint.dialled[-1] == f"POST /internal/v1/containers/{ID}/dial?port=80"
+
+
+@pytest.fixture
+async def connection(world: World) -> AsyncIterator[tuple[Relay, ClientHalf, Streams]]:
+    """A relay, the half that has joined it, and the client's end."""
+    relay = world.endpoint.relay = Relay()
+    await world.ask("POST", START)
+    streams = await asyncio.open_connection("127.0.0.1", world.port)
+    yield relay, await asyncio.wait_for(relay.half, 10), streams
+    streams[1].close()
+
+
+async def test_the_container_half_closes_first(connection: tuple[Relay, ClientHalf, Streams]) -> None:
+    relay, half, (reader, writer) = connection
+    half.payload_received(b"all it says")
+    half.text_received('{"eof":true}')
+    assert await asyncio.wait_for(reader.read(), 10) == b"all it says"
+    writer.write(b"and I")
+    await relay.until(lambda: relay.sent == b"and I")
+    writer.write_eof()
+    await relay.until(lambda: '{"eof":true}' in relay.controls)
+    half.closed(None)
+
+
+async def test_the_client_half_closes_first(connection: tuple[Relay, ClientHalf, Streams]) -> None:
+    relay, half, (reader, writer) = connection
+    writer.write(b"question")
+    writer.write_eof()
+    await relay.until(lambda: '{"eof":true}' in relay.controls)
+    assert relay.sent == b"question"
+    half.payload_received(b"answer")
+    half.text_received('{"eof":true}')
+    half.closed(None)
+    assert await asyncio.wait_for(reader.read(), 10) == b"answer"
+
+
+async def test_a_break_is_a_break_on_the_other_side_too(connection: tuple[Relay, ClientHalf, Streams]) -> None:
+    _, half, (reader, _) = connection
+    half.payload_received(b"part")
+    assert await asyncio.wait_for(reader.readexactly(4), 10) == b"part"
+    half.closed(StreamError(502, "broken"))
+    with pytest.raises(ConnectionResetError):
+        await asyncio.wait_for(reader.read(), 10)
+
+
+async def test_a_client_that_goes_away_detaches(connection: tuple[Relay, ClientHalf, Streams]) -> None:
+    relay, _, (_, writer) = connection
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+    await relay.until(lambda: "closed 1000" in relay.controls)
+
+
+async def test_no_more_is_read_of_a_client_than_the_window(connection: tuple[Relay, ClientHalf, Streams]) -> None:
+    relay, half, (_, writer) = connection
+    writer.write(bytes(8 << 20))
+    await relay.until(lambda: len(relay.sent) > 512 << 10)
+    await asyncio.sleep(0.1)
+    assert len(relay.sent) <= 1 << 20
+    before = len(relay.sent)
+    half.text_received(json.dumps({"ack": before}))
+    await relay.until(lambda: len(relay.sent) > before)
 
 
 async def test_a_refused_ticket_resets_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
