@@ -139,6 +139,8 @@ class Attachments:
             raise Forbidden(f"port {port[:16]} of container {container.id} is not published")
         if container.state.status not in {"running", "paused"}:
             raise not_running(container)
+        if container.execution is not None and container.execution.agentless:
+            raise Conflict(f"container {container.id} runs without an agent, and its ports cannot be reached")
         container = container if self._home is None else await self._home(container)
         return self._answer(container, "dial", {"port": number, "network": "tcp"}, tty=True, version=_NEWEST)
 

@@ -18,6 +18,7 @@ from control_plane.errors import (
     NotServed,
     ServerError,
 )
+from control_plane.model import Container
 from control_plane.services.attachments import HijackRequest
 from control_plane.services.published_ports import (
     MOST_BINDINGS,
@@ -210,6 +211,15 @@ async def test_containers_without_ports_need_nobody(world: World) -> None:
     assert (await world.get(container)).published is None
 
 
+def _without_agent(container: Container, agentless: bool = True) -> Container:
+    assert container.execution is not None
+    return container.model_copy(update={"execution": container.execution.model_copy(update={"agentless": agentless})})
+
+
+def _with_agent(container: Container) -> Container:
+    return _without_agent(container, agentless=False)
+
+
 async def test_dial_tickets_are_for_published_ports_of_running_containers(world: World) -> None:
     await world.create(host=PUBLISHES)
     for port in ("80", ""):
@@ -223,6 +233,10 @@ async def test_dial_tickets_are_for_published_ports_of_running_containers(world:
             await dial(world, port)
     with pytest.raises(NotFound):
         await dial(world, "80", tenant="other")
+    await world.containers.records.update(TENANT, answer["container"], _without_agent)
+    with pytest.raises(Conflict, match="runs without an agent"):
+        await dial(world, "80")
+    await world.containers.records.update(TENANT, answer["container"], _with_agent)
     await world.services.runs.stop(TENANT, "web", grace=1)
     with pytest.raises(Conflict, match="is not running"):
         await dial(world, "80")
