@@ -11,7 +11,7 @@ import orjson
 from agent_gateway.client_half import ClientHalf, StreamError
 from agent_gateway.connector.faults import Lost
 from agent_gateway.connector.requests import front_end_refusal
-from agent_gateway.connector.upstream import Upstream, from_front_end, is_loopback, proxy_for
+from agent_gateway.connector.upstream import Upstream, chunks, from_front_end, is_loopback, proxy_for
 from agent_gateway.control_plane_client import Grant, HijackRequest, Refused
 from agent_gateway.stream_dial import WebsocketCarrier
 from agent_gateway.streams import stream_url
@@ -37,7 +37,7 @@ class UserTickets:
         try:
             answer = await self._upstream.ask("POST", "/internal/v1/tickets", headers, body, again=again)
             try:
-                content = await answer.aread()
+                content = b"".join([chunk async for chunk in chunks(answer)])
             finally:
                 await answer.aclose()
         except Lost as lost:

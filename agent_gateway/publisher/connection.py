@@ -88,6 +88,9 @@ class PublishedConnection(asyncio.Protocol):
             _log.info("a connection to a published port is refused: %s", refused.message)
             self.reset()
             return
+        except Exception:
+            self.reset()
+            raise
         if self._transport is None:
             self._stream.detach()
             return

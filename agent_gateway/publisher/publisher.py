@@ -19,7 +19,7 @@ import orjson
 
 from agent_gateway.asgi import App, Receive, Scope, Send, respond_message
 from agent_gateway.client_half import ClientHalf
-from agent_gateway.control_plane_client import HijackRequest, Tickets
+from agent_gateway.control_plane_client import Grant, HijackRequest, Refused, Tickets
 from agent_gateway.front_door.app import Joined
 from agent_gateway.publisher.asked import Kept, get, lines, with_body
 from agent_gateway.publisher.listening import Listening
@@ -34,6 +34,7 @@ _WANTED = 428
 _MOST_SOCKETS = 1024
 _WATCH_SECONDS = 5.0
 """So long a start waits for the events to come; whatever happens before they do is looked at when they do."""
+_TICKET_PAUSES = (0.05, 0.2, 1.0)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _log = logging.getLogger(__name__)
 
@@ -173,10 +174,21 @@ class Publisher:
     def _new(self, container: str, name: str, publication: Publication, sockets: Sockets | None) -> Listening:
         async def dial(port: int, half: ClientHalf) -> None:
             path = f"/internal/v1/containers/{quote(container, safe='')}/dial"
-            grant = await self._tickets.tickets(HijackRequest("POST", path, f"port={port}", ""))
+            grant = await self._granted(HijackRequest("POST", path, f"port={port}", ""))
             await self._relay_for(grant.relay_url).join(half, grant.stream_id, grant.ticket)
 
         return Listening(name, publication, sockets, dial, shared=self._shared)
+
+    async def _granted(self, request: HijackRequest) -> Grant:
+        """A ticket is asked for again when the endpoint was not reached, or its answer was lost. Raises Refused."""
+        for pause in _TICKET_PAUSES:
+            try:
+                return await self._tickets.tickets(request)
+            except Refused as refused:
+                if refused.status < 500:
+                    raise
+            await asyncio.sleep(pause)
+        return await self._tickets.tickets(request)
 
     # Watching
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.contract.connect_endpoint import World, connected_world
 from tests.contract.connect_far_side import TOKEN
-from tests.e2e.test_published_ports import ECHO, connected, port_of, refuses, until_refuses
+from tests.e2e.test_published_ports import ECHO, connected, free_port, port_of, refuses, until_refuses
 
 pytestmark = pytest.mark.skipif(shutil.which("docker") is None, reason="no docker CLI on this machine")
 
@@ -70,12 +70,14 @@ def test_megabytes_both_ways_over_cuts(world: World, name: str) -> None:
 
 def test_a_start_over_cuts(world: World, name: str) -> None:
     """The answer may be lost, and the request be sent again."""
-    with world.proxy.cutting(CUT_SECONDS / 2):
-        world.near.out("create", "--name", name, "-p", "80", *ECHO)
-        for _ in range(5):
+    port = free_port()
+    world.near.out("create", "--name", name, "-p", f"{port}:80", *ECHO)
+    for _ in range(5):
+        with world.proxy.cutting(CUT_SECONDS / 2):
             world.near.out("start", name)
-            connected(port_of(world.near, name), timeout=30).close()
-            world.near.out("stop", "-t", "1", name)
+        connected(port).close()
+        world.near.out("stop", "-t", "1", name)
+        assert refuses(port)
 
 
 def test_an_end_during_a_cut_is_noticed(world: World, name: str) -> None:

@@ -353,3 +353,29 @@ async def test_the_next_publisher_listens_again_only_for_what_is_its_own(world: 
     await world.publisher.remember()
     assert not world.listens()
     assert json.loads(world.memory.read_text()) == {}
+
+
+@pytest.mark.parametrize(("fault", "asked"), [(Refused(502, "lost"), 3), (Refused(403, "no"), 1), (OSError("odd"), 1)])
+async def test_only_a_ticket_that_was_lost_is_asked_for_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, fault: Exception, asked: int
+) -> None:
+    faults = [fault, fault]
+    ask = world.endpoint.tickets
+
+    async def tickets(request: HijackRequest) -> Grant:
+        world.endpoint.dialled.append("asked")
+        if faults:
+            raise faults.pop()
+        return await ask(request)
+
+    monkeypatch.setattr(world.endpoint, "tickets", tickets)
+    relay = world.endpoint.relay = Relay()
+    await world.ask("POST", START)
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    if asked > 1:
+        await asyncio.wait_for(relay.half, 10)
+    else:
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(reader.read(), 10)
+    assert world.endpoint.dialled.count("asked") == asked
+    writer.close()
