@@ -34,7 +34,7 @@ _WANTED = 428
 _MOST_SOCKETS = 1024
 _WATCH_SECONDS = 5.0
 """So long a start waits for the events to come; whatever happens before they do is looked at when they do."""
-_TICKET_PAUSES = (0.05, 0.2, 1.0)
+_AGAIN_PAUSES = (0.05, 0.2, 1.0)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _log = logging.getLogger(__name__)
 
@@ -108,8 +108,7 @@ class Publisher:
     # Starting
 
     async def _start(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = Kept()
-        await self._inner(scope, receive, answer)
+        answer = await self._first_answer(scope, receive)
         if answer.status != _WANTED:
             await answer.pass_on(send)
             return
@@ -135,6 +134,19 @@ class Publisher:
                 self._spawn(self._look(container))
         await self._look(container, patient=False)
         await answer.pass_on(send)
+
+    async def _first_answer(self, scope: Scope, receive: Receive) -> Kept:
+        """428 says that nothing has changed: when its rest is lost on the way it is asked for again."""
+        for pause in _AGAIN_PAUSES:
+            answer = Kept()
+            try:
+                await self._inner(scope, receive, answer)
+                return answer
+            except ConnectionError:
+                if answer.status != _WANTED:
+                    raise
+            await asyncio.sleep(pause)
+        raise ConnectionAbortedError("the connection to the endpoint was lost again and again")
 
     def _started(self, container: str) -> None:
         self._starting[container] -= 1
@@ -181,7 +193,7 @@ class Publisher:
 
     async def _granted(self, request: HijackRequest) -> Grant:
         """A ticket is asked for again when the endpoint was not reached, or its answer was lost. Raises Refused."""
-        for pause in _TICKET_PAUSES:
+        for pause in _AGAIN_PAUSES:
             try:
                 return await self._tickets.tickets(request)
             except Refused as refused:

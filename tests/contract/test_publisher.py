@@ -67,6 +67,8 @@ class Endpoint:
         self.events: asyncio.Queue[bytes] = asyncio.Queue()
         self.offer: dict[str, Any] = {}
         self.offered = asyncio.Event()
+        self.cuts = 0
+        self.cut_status = 428
         self.relay: Relay | None = None
         self.dialled: list[str] = []
 
@@ -87,6 +89,10 @@ class Endpoint:
             await self.held.wait()
             self.publication = self.offer["publication"] if self.start_status == 204 else None
             await self._answer(send, self.start_status, {})
+        elif path == START and self.cuts:
+            self.cuts -= 1
+            await send({"type": "http.response.start", "status": self.cut_status, "headers": []})
+            raise ConnectionAbortedError("cut")
         elif path == START and self.wanted is not None:
             await self._answer(send, 428, {"message": "m", "container": ID, "name": "web", "ports": self.wanted})
         else:
@@ -224,6 +230,15 @@ async def test_a_client_that_goes_away_while_its_container_starts(world: World) 
     asking.cancel()
     await asyncio.wait({asking})
     await world.until_closed()
+
+
+async def test_wanted_ports_that_are_lost_on_the_way_are_asked_for_again(world: World) -> None:
+    world.endpoint.cuts = 2
+    assert await world.ask("POST", START) == 204
+    assert world.endpoint.count(START) == 4
+    world.endpoint.cuts, world.endpoint.cut_status = 1, 500
+    with pytest.raises(ConnectionAbortedError):
+        await world.ask("POST", START)
 
 
 async def test_a_taken_port_is_told(world: World) -> None:
