@@ -146,6 +146,8 @@ class Publisher:
                 if answer.status != _WANTED:
                     raise
             await asyncio.sleep(pause)
+            # Its body, which says nothing in a start, has been read.
+            scope, receive = {**scope, "headers": _without_body(scope)}, with_body(receive, b"")
         raise ConnectionAbortedError("the connection to the endpoint was lost again and again")
 
     def _started(self, container: str) -> None:
@@ -273,10 +275,13 @@ def _announced(scope: Scope) -> Scope:
 
 
 def _with_offer(scope: Scope, offer: bytes) -> Scope:
-    ours = (b"content-type", b"content-length", b"transfer-encoding")
-    headers = [(name, value) for name, value in scope["headers"] if name not in ours]
-    headers += [(b"content-type", _PORTS_TYPE), (b"content-length", str(len(offer)).encode())]
-    return {**scope, "headers": headers}
+    ours = [(b"content-type", _PORTS_TYPE), (b"content-length", str(len(offer)).encode())]
+    return {**scope, "headers": _without_body(scope) + ours}
+
+
+def _without_body(scope: Scope) -> list[tuple[bytes, bytes]]:
+    dropped = (b"content-type", b"content-length", b"transfer-encoding")
+    return [(name, value) for name, value in scope["headers"] if name not in dropped]
 
 
 def _actor(line: bytes) -> str:
