@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,10 +29,13 @@ _WHOLE_BODY = 256 * 1024
 """Bodies up to this are read before they are sent, so that they can be sent again."""
 _ROUTE = re.compile(r"(/v(\d{1,3})\.(\d{1,3}))?(/.*)")
 _OF_CONTAINER = re.compile(r"/containers/([^/]+)/([a-z]+)")
+_CREATE = "/containers/create"
 _TWICE_IS_ONCE = re.compile(
-    r"/containers/[^/]+/(?:start|stop|wait|resize|exec)|/exec/[^/]+/resize|/auth|/images/[^?]+/tag|/internal/v1/tickets"
+    rf"{_CREATE}|/containers/[^/]+/(?:start|stop|wait|resize|exec)|/exec/[^/]+/resize|/auth|/images/[^?]+/tag|/internal/v1/tickets"
 )
 """POSTs that change nothing when they are done a second time (an exec that is created twice is started once)."""
+ATTEMPT = b"sockerless-attempt"
+"""Header of a create that may be sent again: the second finds the container of the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +129,12 @@ class Requests:
         target = scope["raw_path"]
         if scope["query_string"]:
             target += b"?" + scope["query_string"]
+        headers = forwarded_headers(scope["headers"])
         again = not isinstance(content, AsyncIterator) and _may_repeat(scope)
+        if again and _makes_container(scope):
+            headers = [*headers, (ATTEMPT, secrets.token_hex(16).encode())]
         try:
-            answer = await self._upstream.ask(
-                scope["method"], target.decode("latin-1"), forwarded_headers(scope["headers"]), content, again=again
-            )
+            answer = await self._upstream.ask(scope["method"], target.decode("latin-1"), headers, content, again=again)
         except Lost as lost:
             raise Refused(502, f"the connection to {self._upstream.address.url} was lost: {lost}") from None
         try:
@@ -191,4 +196,12 @@ async def _content(scope: Scope, receive: Receive, sent: asyncio.Event) -> Async
 def _may_repeat(scope: Scope) -> bool:
     if scope["method"] in ("GET", "HEAD"):
         return True
-    return scope["method"] == "POST" and _TWICE_IS_ONCE.fullmatch(re.sub(r"^/v\d+\.\d+", "", scope["path"])) is not None
+    return scope["method"] == "POST" and _TWICE_IS_ONCE.fullmatch(_unversioned(scope)) is not None
+
+
+def _makes_container(scope: Scope) -> bool:
+    return scope["method"] == "POST" and _unversioned(scope) == _CREATE
+
+
+def _unversioned(scope: Scope) -> str:
+    return re.sub(r"^/v\d+\.\d+", "", scope["path"])

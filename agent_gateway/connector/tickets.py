@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import secrets
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +18,6 @@ from agent_gateway.streams import stream_url
 from agent_gateway.websockets import Socket, dial
 
 _UNREACHABLE = 503
-_EXEC = re.compile(r"(?:/v\d+\.\d+)?/exec/[^/]+/start")
 
 
 class UserTickets:
@@ -28,14 +27,15 @@ class UserTickets:
         self._upstream = upstream
 
     async def tickets(self, request: HijackRequest) -> Grant:
-        """`POST /internal/v1/tickets`. An exec's ticket is asked for once: it is claimed with it. Raises Refused."""
-        body = orjson.dumps(
-            {"method": request.method, "path": request.path, "query": request.query, "body": request.body}
-        )
+        """`POST /internal/v1/tickets`. Raises Refused.
+
+        With an exec's ticket its one start is claimed: `attempt` says that it was for us, if the answer is lost.
+        """
+        asked = {"method": request.method, "path": request.path, "query": request.query, "body": request.body}
+        body = orjson.dumps(asked | {"attempt": secrets.token_hex(16)})
         headers = [(b"content-type", b"application/json")]
-        again = _EXEC.fullmatch(request.path) is None
         try:
-            answer = await self._upstream.ask("POST", "/internal/v1/tickets", headers, body, again=again)
+            answer = await self._upstream.ask("POST", "/internal/v1/tickets", headers, body, again=True)
             try:
                 content = await answer.aread()
             finally:

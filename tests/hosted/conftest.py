@@ -8,9 +8,14 @@ import pytest
 
 from tests.e2e.endpoint import Endpoint
 from tests.hosted.deployment import Deployment, deployed
+from tests.hosted.ways import WAYS
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "takes(*options): what a test needs of a backend; the one here has it all")
+
 
 STORES = ("sqlite", "firestore", "cosmos")
-WAYS = ("connect", "haproxy")
 
 
 @pytest.fixture(scope="session", params=STORES)
@@ -19,7 +24,13 @@ def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
         yield found
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(scope="session")
+def backend() -> str:
+    """The one that a hosted deployment here has."""
+    return "cloudrun"
+
+
+@pytest.fixture(scope="session", params=WAYS)
 def endpoint(request: pytest.FixtureRequest, deployment: Deployment) -> Endpoint:
     """The tenant red's."""
     return deployment.connects["red"] if request.param == "connect" else deployment.direct("red")

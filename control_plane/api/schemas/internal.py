@@ -76,3 +76,5 @@ class TicketRequest(BaseModel):
     certificate: Annotated[str, Field(max_length=512)] = ""
     """Subject of the client's certificate, when the gateway's TLS proxy has verified one."""
     body: Any = None
+    attempt: Annotated[str, Field(max_length=64)] = ""
+    """The same in a request that is sent again because its answer was lost, and in no other."""
