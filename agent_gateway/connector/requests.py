@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from agent_gateway.asgi import Receive, Scope, Send, read_body, respond_message
-from agent_gateway.connector.faults import Lost
-from agent_gateway.connector.upstream import Headers, Upstream, chunks, from_front_end
+from agent_gateway.connector.upstream import Headers, Upstream, chunks
 from agent_gateway.control_plane_client import Refused
+from agent_gateway.faults import Lost
 from agent_gateway.front_door.forward import (
     HOP_BY_HOP,
     forwarded_headers,
@@ -21,6 +21,7 @@ from agent_gateway.front_door.forward import (
     request_body,
     while_client_stays,
 )
+from agent_gateway.front_end import from_front_end, front_end_refusal
 
 if TYPE_CHECKING:
     import httpx
@@ -145,7 +146,7 @@ class Requests:
     async def pass_on(self, answer: httpx.Response, send: Send) -> None:
         """The answer as it comes. Raises ConnectionAbortedError when it is cut, so that the client sees a cut too."""
         if answer.status_code >= 300 and from_front_end(answer):
-            raise front_end_refusal(self._upstream, answer)
+            raise front_end_refusal(self._upstream.address.url, answer.status_code)
         await send(start(answer))
         try:
             async for chunk in chunks(answer):
@@ -168,18 +169,6 @@ def start(answer: httpx.Response) -> dict[str, object]:
     dropped = HOP_BY_HOP | {b"date"}
     headers = [(name.lower(), value) for name, value in answer.headers.raw if name.lower() not in dropped]
     return {"type": "http.response.start", "status": answer.status_code, "headers": headers}
-
-
-def front_end_refusal(upstream: Upstream, answer: httpx.Response) -> Refused:
-    """What a server said that is not the control plane, as an error Docker clients can show."""
-    status, url = answer.status_code, upstream.address.url
-    if status == 401 or status == 403:
-        return Refused(status, f"{url} refused the request before the control plane saw it ({status})")
-    if status == 413:
-        return Refused(413, f"{url} does not take a body of that size")
-    if status == 404 or 300 <= status < 400:
-        return Refused(502, f"{url} is not a Sockerless endpoint (it answered {status})")
-    return Refused(status if status >= 500 else 502, f"{url} has nobody to serve the request now ({status})")
 
 
 async def _content(scope: Scope, receive: Receive, sent: asyncio.Event) -> AsyncIterator[bytes] | bytes:

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 import orjson
 
 from agent_gateway.client_half import ClientHalf, StreamError
-from agent_gateway.connector.faults import Lost
-from agent_gateway.connector.requests import front_end_refusal
-from agent_gateway.connector.upstream import Upstream, from_front_end, is_loopback, proxy_for
+from agent_gateway.connector.upstream import Upstream, is_loopback, proxy_for
 from agent_gateway.control_plane_client import Grant, HijackRequest, Refused
+from agent_gateway.faults import Lost
+from agent_gateway.front_end import from_front_end, front_end_refusal
 from agent_gateway.stream_dial import WebsocketCarrier
 from agent_gateway.streams import stream_url
 from agent_gateway.websockets import Socket, dial
@@ -43,7 +43,7 @@ class UserTickets:
         except Lost as lost:
             raise Refused(502, f"the connection to {self._upstream.address.url} was lost: {lost}") from None
         if answer.status_code != 200 and from_front_end(answer):
-            raise front_end_refusal(self._upstream, answer)
+            raise front_end_refusal(self._upstream.address.url, answer.status_code)
         try:
             found = orjson.loads(content)
             if answer.status_code != 200:

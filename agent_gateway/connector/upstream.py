@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from agent_gateway.connector.faults import CannotConnect, Lost, reason
 from agent_gateway.connector.tokens import Tokens
 from agent_gateway.control_plane_client import Refused
+from agent_gateway.faults import CannotConnect, Lost, reason
+from agent_gateway.front_end import from_front_end
 
 if TYPE_CHECKING:
     import httpx
@@ -206,7 +207,7 @@ class Upstream:
         self, method: str, target: str, headers: Headers, content: AsyncIterator[bytes]
     ) -> httpx.Response | None:
         """The same over HTTP/2; None where that is not served."""
-        from agent_gateway.connector.uploads import NoHttp2, upload
+        from agent_gateway.uploads import NoHttp2, upload
 
         if self._http2 is None:
             return None
@@ -241,11 +242,6 @@ class Upstream:
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._client.aclose()
-
-
-def from_front_end(answer: httpx.Response) -> bool:
-    """Whether an answer is not the control plane's."""
-    return "api-version" not in answer.headers
 
 
 async def chunks(answer: httpx.Response) -> AsyncIterator[bytes]:

@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent_gateway.asgi import Receive, Scope, Send, respond_message
+from agent_gateway.faults import Lost
+from agent_gateway.front_end import from_front_end, front_end_refusal
+from agent_gateway.uploads import NoHttp2, upload
+
+if TYPE_CHECKING:
+    import httpx
 
 HOP_BY_HOP = frozenset(
     {
@@ -29,12 +36,17 @@ HOP_BY_HOP = frozenset(
 )
 
 
+_LARGE = 1024 * 1024
+"""Bytes of a body that takes a connection of its own over HTTP/2: front ends bound those of HTTP/1.1."""
+
+
 class Forward:
     """An ASGI app in front of a control plane at a URL. Nothing is buffered."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         self._client: Any = None
+        self._http2 = _http2_context() if url.startswith("https:") else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, there and back. A client that goes away takes its request with it."""
@@ -53,16 +65,16 @@ class Forward:
         brings_body = has_body(scope["headers"])
         if not brings_body:
             sent.set()
-        request = self._client.build_request(
-            scope["method"],
-            self._url + (scope["raw_path"] + query).decode("latin-1"),
-            headers=forwarded_headers(scope["headers"]),
-            content=request_body(receive, sent) if brings_body else None,
-        )
+        content = request_body(receive, sent) if brings_body else None
         try:
-            answer = await self._client.send(request, stream=True)
-        except httpx.HTTPError:
+            answer = await self._send(scope, (scope["raw_path"] + query).decode("latin-1"), content)
+        except (httpx.HTTPError, OSError, Lost):
             await respond_message(send, 503, "the control plane can't be reached")
+            return
+        if answer.status_code >= 300 and from_front_end(answer):
+            await answer.aclose()
+            refusal = front_end_refusal("the control plane's front end", answer.status_code)
+            await respond_message(send, refusal.status, refusal.message)
             return
         try:
             # The date is the front door's.
@@ -74,6 +86,17 @@ class Forward:
             await send({"type": "http.response.body", "body": b""})
         finally:
             await answer.aclose()
+
+    async def _send(self, scope: Scope, target: str, content: AsyncIterator[bytes] | None) -> httpx.Response:
+        url, headers = self._url + target, forwarded_headers(scope["headers"])
+        if content is not None and self._http2 is not None and _is_large(scope["headers"]):
+            try:
+                return await upload(url, self._http2, None, scope["method"], headers, content)
+            except NoHttp2:
+                self._http2 = None
+        request = self._client.build_request(scope["method"], url, headers=headers, content=content)
+        answer: httpx.Response = await self._client.send(request, stream=True)
+        return answer
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -109,6 +132,18 @@ def has_body(headers: list[tuple[bytes, bytes]]) -> bool:
         name == b"transfer-encoding" or (name == b"content-length" and value.strip() not in (b"", b"0"))
         for name, value in headers
     )
+
+
+def _is_large(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a body is, or may be: one that comes in chunks has no length."""
+    length = next((value for name, value in headers if name == b"content-length"), b"")
+    return not length.isdigit() or int(length) > _LARGE
+
+
+def _http2_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context
 
 
 async def request_body(receive: Receive, sent: asyncio.Event) -> AsyncIterator[bytes]:

@@ -108,7 +108,6 @@ class Execs:
                 raise Conflict(f"exec command {exec_id} is already running")
             return current.model_copy(update={"status": "running", "attempt": attempt})
 
-
         claimed = await self.records.update(tenant, exec_id, change)
         if claimed is None:
             raise NotFound(f"No such exec instance: {exec_id}")

@@ -126,7 +126,19 @@ class Removal:
         return True
 
     def remove_itself(self, container: Container) -> None:
-        """Automatic removal (`--rm`) of a container that is `removing` already."""
+        """Automatic removal (`--rm`) of a container that is `removing` already.
+
+        Whoever waits for a start that failed reads the reason in the record, maybe in another process: it stays until
+        that one has seen it (`remove_unstarted`).
+        """
+        if not container.state.start_failed or self._settings.sole_instance:
+            self.remove_unstarted(container)
+            return
+        wait = self._settings.refusal_seen
+        self._background.later(wait, lambda: self.finish(container, volumes=True), f"remove {container.id[:12]}")
+
+    def remove_unstarted(self, container: Container) -> None:
+        """The same at once."""
         self._background.spawn(self.finish(container, volumes=True), f"remove {container.id[:12]}")
 
     async def finish(self, container: Container, *, volumes: bool, ended: bool = False) -> None:

@@ -109,6 +109,7 @@ def assemble(ports: RunPorts, settings: RunSettings) -> RunServices:
     )
     agentless = AgentlessRuns(outcomes, starts, stops, ports.backends, ports.agents, background, settings)
     starts.follow(agentless.accepted)
+    starts.refused_with(removal.remove_unstarted)
     reconciler = Reconciler(
         outcomes, starts, stops, removal, restarts, links, execs, agentless, ports.backends, background, settings
     )

@@ -74,11 +74,16 @@ class Starts:
         self._background = background
         self._settings = settings
         self._accepted: Callable[[Container, Execution], None] | None = None
+        self._refused: Callable[[Container], None] | None = None
         self._home: Callable[[Container], Awaitable[Container]] | None = None
 
     def follow(self, accepted: Callable[[Container, Execution], None]) -> None:
         """Who looks after an execution from the moment the cloud has accepted it; must not block."""
         self._accepted = accepted
+
+    def refused_with(self, refused: Callable[[Container], None]) -> None:
+        """Who removes a container with `--rm` once its failed start has been seen; must not block."""
+        self._refused = refused
 
     def home_with(self, home: Callable[[Container], Awaitable[Container]]) -> None:
         """Who finds a container another gateway when its own has died."""
@@ -187,7 +192,9 @@ class Starts:
 
     async def _note_failure(self, container: Container, message: str) -> None:
         try:
-            await self.fail(container, 128, message)
+            failed = await self.fail(container, 128, message)
+            if failed is not None:
+                self._seen(failed)
         except StoreFull:
             # Else the reconciler would start it as soon as there is room, long after its user was told that it failed.
             work = self._note_failure_when_there_is_room(container, message)
@@ -248,7 +255,13 @@ class Starts:
                     await self._give_up(claimed)
                 await self._renew(claimed)
                 continue
+            self._seen(last)
             return _started_or_refusal(claimed, current or last)
+
+    def _seen(self, container: Container) -> None:
+        """What became of a start is known here: a container that removes itself need not be kept for it."""
+        if container.state.start_failed and container.state.status == "removing" and self._refused is not None:
+            self._refused(container)
 
     async def _renew(self, claimed: Container) -> None:
         lease = claimed.lease

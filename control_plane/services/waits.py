@@ -15,6 +15,9 @@ from control_plane.services.watching import changes
 
 CONDITIONS = ("not-running", "next-exit", "removed")
 _ALIVE = {"starting", "running", "paused", "restarting"}
+UNKNOWN = -1
+"""No exit code: the answer has an error."""
+_UNSEEN = "the container was removed before its exit code was seen"
 _EVENT_SECONDS = 2.0
 """How long the event of a removed container's exit may take to reach us from another control plane."""
 
@@ -101,5 +104,5 @@ class Waits:
             if code is not None:
                 return Exit(code)
             if loop.time() >= deadline:
-                return Exit(last.state.exit_code)
+                return Exit(UNKNOWN, _UNSEEN)
             await asyncio.sleep(0.05)

@@ -33,6 +33,7 @@ FAST = RunSettings(
     cancel_wait=1.0,
     outcome_poll=0.01,
     release_delay=0.0,
+    refusal_seen=0.3,
 )
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from control_plane.errors import Conflict, GatewayTimeout, InvalidParameter, NotModified, ServerError, Unavailable
 from control_plane.model import ZERO_TIME, Mount
 from control_plane.services.run_settings import RunSettings
+from control_plane.services.watching import reach
+from control_plane.store.base import Document
 from tests.unit.run_world import FAST, TENANT, Program, World
 
 
@@ -189,6 +193,39 @@ async def test_removal_during_the_start_cancels_the_execution(world: World) -> N
     await world.settle()
     assert world.cloud.cancelled == ["exec-1"]
     assert world.cloud.removed == [container.id]
+
+
+async def test_a_refused_start_is_told_also_when_another_process_hears_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = await world.create(host={"AutoRemove": True})
+    watch = world.store.watch
+
+    async def late(*place: Any) -> AsyncIterator[Document | None]:
+        """As a watch over the network: what changes twice in a moment is seen once."""
+        async for _ in watch(*place):
+            await asyncio.sleep(0.05)
+            yield await world.store.get("containers", TENANT, container.id)
+
+    monkeypatch.setattr(world.store, "watch", late)
+    world.program = Program(fails=(127, 'exec: "nope": executable file not found in $PATH: unknown'))
+    asked = world.services
+    world.services = world.assemble(replace(world.settings, instance="the one the agent reports to"))
+    with pytest.raises(InvalidParameter, match="executable file not found"):
+        await asked.runs.start(TENANT, "web")
+    await asked.background.settle()
+    assert await world.containers.records.get(TENANT, container.id) is None, "removed as soon as it was told"
+    await world.settle()
+
+
+async def test_a_refused_start_that_nobody_waits_for_is_removed_all_the_same(world: World) -> None:
+    container = await world.create(host={"AutoRemove": True})
+    world.program = Program(fails=(127, "no"))
+    starting = asyncio.create_task(world.services.runs.start(TENANT, "web"))
+    await world.until(container, "starting")
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    assert await reach(world.containers.records, container, lambda _: False, 10) is None
 
 
 async def test_the_launch_spec(world: World) -> None:
