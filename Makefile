@@ -28,11 +28,14 @@ demo: setup
 WORKERS ?= 3
 
 test: setup
+	.ci/system_packages test
 	$(PY) -m pytest -n $(WORKERS) --dist loadscope
 
-# Three control planes, two gateways, two tenants and the fronts before them, as processes of this machine.
+# Three control planes, two gateways, two tenants and the fronts before them, as processes of this machine: on each
+# kind of store. `test` has it on one.
 rehearsal: setup
-	$(PY) -m pytest tests/hosted
+	.ci/system_packages test
+	REHEARSAL_STORES=sqlite,firestore,cosmos $(PY) -m pytest tests/hosted
 
 check: setup
 	$(VENV)/bin/ruff check .

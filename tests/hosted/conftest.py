@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
+from tests.contract.store_servers import Missing, firestore_server
 from tests.e2e.endpoint import Endpoint
 from tests.hosted.deployment import Deployment, deployed
 from tests.hosted.ways import WAYS
@@ -15,10 +17,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "takes(*options): what a test needs of a backend; the one here has it all")
 
 
-STORES = ("sqlite", "firestore", "cosmos")
+def _stores() -> list[str]:
+    """`REHEARSAL_STORES`, with commas between; else Firestore where its emulator is, else SQLite."""
+    if chosen := os.environ.get("REHEARSAL_STORES"):
+        return chosen.split(",")
+    try:
+        firestore_server()
+    except Missing:
+        return ["sqlite"]
+    return ["firestore"]
 
 
-@pytest.fixture(scope="session", params=STORES)
+@pytest.fixture(scope="session", params=_stores())
 def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
     with deployed(request.param) as found:
         yield found

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import secrets
-import shutil
 import socket
 import ssl
 import subprocess
@@ -34,7 +33,7 @@ from tests.contract.store_fixtures import COSMOS_KEY, cosmos_opener
 from tests.contract.store_servers import Missing, shared_cosmos, shared_firestore
 from tests.e2e.endpoint import Endpoint
 from tests.hosted.fronts import Ports, haproxy, nginx
-from tests.hosted.process import ROOT, START_LIMIT, Process, free_port
+from tests.hosted.process import ROOT, START_LIMIT, Process, free_port, program
 
 KEY = "hosted-rehearsal-signing-key-of-more-than-32-bytes"
 PLANES, GATEWAYS = 3, 2
@@ -277,11 +276,11 @@ class Deployment:
 @contextlib.contextmanager
 def deployed(kind: str) -> Iterator[Deployment]:
     """A deployment with an empty store of that kind, ended and removed afterwards."""
-    for program in ("docker", "nginx", "haproxy"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
-    with tempfile.TemporaryDirectory(prefix="skls-", ignore_cleanup_errors=True) as name:
-        directory = Path(name)
+    for name in ("docker", "nginx", "haproxy"):
+        if program(name) is None:
+            pytest.skip(f"{name} is not installed")
+    with tempfile.TemporaryDirectory(prefix="skls-", ignore_cleanup_errors=True) as place:
+        directory = Path(place)
         directory.chmod(0o711)  # nginx's worker is another user
         deployment = Deployment(directory, store_variables(kind, directory))
         try:

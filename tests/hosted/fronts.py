@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.contract.connect_certificates import certificate
-from tests.hosted.process import free_port
+from tests.hosted.process import free_port, program
 
 _NGINX = """
 daemon off;
@@ -97,7 +97,15 @@ def nginx(directory: Path, ports: Ports, planes: Sequence[str]) -> list[str]:
     servers = "\n".join(f"        server {address} max_fails=0;" for address in planes)
     path = directory / "nginx.conf"
     path.write_text(_NGINX.format(directory=directory, http1=ports.http1, http2=ports.http2, servers=servers))
-    return ["nginx", "-e", str(directory / "nginx-error.log"), "-p", str(directory), "-c", str(path)]
+    return [
+        program("nginx") or "nginx",
+        "-e",
+        str(directory / "nginx-error.log"),
+        "-p",
+        str(directory),
+        "-c",
+        str(path),
+    ]
 
 
 def haproxy(directory: Path, ports: Ports, gateways: Sequence[str]) -> list[str]:
@@ -114,4 +122,4 @@ def haproxy(directory: Path, ports: Ports, gateways: Sequence[str]) -> list[str]
     path.write_text(
         _HAPROXY.format(directory=directory, public=ports.public, docker=ports.docker, servers=servers, **places)
     )
-    return ["haproxy", "-db", "-f", str(path)]
+    return [program("haproxy") or "haproxy", "-db", "-f", str(path)]
