@@ -142,20 +142,23 @@ class Upstream:
         broke, Refused when the endpoint can't be reached at all or there is no token.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _RECONNECT_SECONDS
+        deadline = 0.0  # set by the first failure: the request itself may take as long as it takes
         delay = 0.0
         while True:
             try:
                 answer = await self._once(method, target, headers or [], content, token)
                 if not again or not from_front_end(answer) or answer.status_code not in _FRONT_END_FAULTS:
                     return answer
+                deadline = deadline or loop.time() + _RECONNECT_SECONDS
                 if loop.time() > deadline:
                     return answer
                 await answer.aclose()
             except Refused as refused:
+                deadline = deadline or loop.time() + _RECONNECT_SECONDS
                 if refused.status != 503 or self._given_up(deadline):
                     raise
             except Lost:
+                deadline = deadline or loop.time() + _RECONNECT_SECONDS
                 if not again or self._given_up(deadline):
                     raise
             if delay:
