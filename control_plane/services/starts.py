@@ -23,7 +23,7 @@ from control_plane.model import Container, Execution, Image, Lease
 from control_plane.services.background import Background
 from control_plane.services.launch_spec import launch_spec
 from control_plane.services.lifecycle import StartRequested
-from control_plane.services.moves import expected
+from control_plane.services.moves import Beside, alone, expected
 from control_plane.services.outcomes import Outcomes, clock
 from control_plane.services.ports import Agents, AgentUnreachable
 from control_plane.services.records import Records
@@ -75,14 +75,15 @@ class Starts:
         self._settings = settings
         self._accepted: Callable[[Container, Execution], None] | None = None
         self._home: Callable[[Container], Awaitable[Container]] | None = None
+        self._beside: Beside = alone
 
     def follow(self, accepted: Callable[[Container, Execution], None]) -> None:
         """Who looks after an execution from the moment the cloud has accepted it; must not block."""
         self._accepted = accepted
 
-    def home_with(self, home: Callable[[Container], Awaitable[Container]]) -> None:
-        """Who finds a container another gateway when its own has died."""
-        self._home = home
+    def home_with(self, home: Callable[[Container], Awaitable[Container]], beside: Beside) -> None:
+        """Who finds a container another gateway when its own has died, and who names others to its agent."""
+        self._home, self._beside = home, beside
 
     def lease(self) -> Lease:
         """A start lease of this process, told apart from its other ones."""
@@ -136,7 +137,10 @@ class Starts:
         try:
             with trouble.watching() as met:
                 async with asyncio.timeout(self._settings.start_timeout):
-                    execution = await backend.run(container, image, token, agentless=agentless, recovering=recovering)
+                    gateways = () if agentless else await self._beside(container)
+                    execution = await backend.run(
+                        container, image, token, agentless=agentless, recovering=recovering, gateways=gateways
+                    )
         except TimeoutError:
             text = f"the container did not start within {self._settings.start_timeout:.0f} seconds"
             raise GatewayTimeout(f"{text}: {met.text}" if met.text else text) from None
