@@ -213,8 +213,12 @@ class NoVolumes:
 class World:
     """Everything, on one store; `restarted` is another process on the same store."""
 
-    def __init__(self, path: Path, settings: RunSettings = FAST) -> None:
+    def __init__(
+        self, path: Path, settings: RunSettings = FAST, ports: Callable[[World], Mapping[str, Any]] = lambda _: {}
+    ) -> None:
+        """`ports` takes the place of some of what the services need of the outside."""
         self.path = path
+        self._ports = ports
         self.settings = settings
         self.store = SqliteStore(path / "store.db")
         self.containers = Containers(self.store)
@@ -234,21 +238,21 @@ class World:
         self.services = self.assemble(settings)
 
     def assemble(self, settings: RunSettings) -> RunServices:
-        ports = RunPorts(
-            store=self.store,
-            containers=self.containers,
-            events=self.sink,
-            image_files=Files(),
-            volumes=self.volumes,
-            networks=self.networks,
-            backends={"fake": self.cloud},
-            agents=self.agents,
-            blobs=self.blobs,
-            agent_token=lambda container: "token",
-            stream_ticket=lambda container, kind, stream_id, params: f"ticket-{kind}",
-            check_gateway=lambda authorization: "http://gw",
-        )
-        return assemble(ports, settings)
+        ports: dict[str, Any] = {
+            "store": self.store,
+            "containers": self.containers,
+            "events": self.sink,
+            "image_files": Files(),
+            "volumes": self.volumes,
+            "networks": self.networks,
+            "backends": {"fake": self.cloud},
+            "agents": self.agents,
+            "blobs": self.blobs,
+            "agent_token": lambda container: "token",
+            "stream_ticket": lambda container, kind, stream_id, params: f"ticket-{kind}",
+            "check_gateway": lambda authorization: "http://gw",
+        }
+        return assemble(RunPorts(**{**ports, **self._ports(self)}), settings)
 
     def spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -260,9 +264,8 @@ class World:
         await self.services.background.close()
         self.services = self.assemble(replace(self.settings, instance="other", sole_instance=True, **changes))
 
-    async def create(
-        self, name: str = "web", *, host: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None
-    ) -> Container:
+    async def image(self) -> None:
+        """What containers are made from is there."""
         images: Records[Image] = Records(self.store, "images", Image)
         if await images.get(TENANT, IMAGE_ID) is None:
             image = Image(
@@ -274,6 +277,11 @@ class World:
                 config={},
             )
             await images.create(TENANT, IMAGE_ID, image)
+
+    async def create(
+        self, name: str = "web", *, host: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None
+    ) -> Container:
+        await self.image()
         container = Container(
             id=secrets.token_hex(32),
             tenant=TENANT,
