@@ -75,6 +75,8 @@ class Cloud:
         self.rested: list[str] = []
         self.known: dict[tuple[str, int, bool], Execution] = {}
         self.swept: list[set[str]] = []
+        self.gateways: list[tuple[str, ...]] = []
+        """What was asked, and the other gateways that were named with it."""
 
     def follow(self, ended: Callable[[str, str], None]) -> None:
         self.tell = ended
@@ -83,9 +85,11 @@ class Cloud:
         self, container: Container, image: Image, agent_token: str, *, gateways: Sequence[str] = ()
     ) -> None:
         self.prepared.append(container.id)
+        self.gateways.append(("prepare", *gateways))
 
     async def hold(self, container: Container, *, gateways: Sequence[str] = ()) -> None:
         self.held.append(container.id)
+        self.gateways.append(("hold", *gateways))
 
     async def rest(self, container: Container) -> None:
         self.rested.append(container.id)
@@ -114,6 +118,7 @@ class Cloud:
     ) -> Execution:
         if self.refuses is not None:
             raise self.refuses
+        self.gateways.append(("run", *gateways))
         place = (container.id, container.state.run, agentless)
         if place in self.known:
             return self.known[place]

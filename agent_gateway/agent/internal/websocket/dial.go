@@ -92,6 +92,9 @@ func ParseGateway(callback, token string) (*Gateway, error) {
 	default:
 		return nil, fmt.Errorf("callback URL scheme %q is none of http, https, unix", u.Scheme)
 	}
+	if strings.Contains(u.Host, ",") {
+		return nil, errors.New("between callback URLs there are spaces, not commas")
+	}
 	if u.Hostname() == "" {
 		return nil, errors.New("the callback URL has no host")
 	}
