@@ -32,6 +32,7 @@ def container(gateway: str) -> Container:
         ("", "http://a", ["http://b", "https://c"], "http://a http://b https://c"),
         ("https://x", "https://a", ["https://b"], "https://x"),
         ("https://x https://y", "https://a", ["https://b"], "https://x https://y"),
+        ("", "https://a", ["https://b c", "https://b,c", "https://b\n", "ftp://b", ""], "https://a"),
         ("", "", [], ""),
     ],
 )
