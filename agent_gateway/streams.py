@@ -183,7 +183,7 @@ class RemoteRelay:
         self._client: Any = None
 
     async def join(self, half: ClientHalf, stream_id: str, ticket: str) -> None:
-        """Dials the relay. Raises StreamError: the relay's refusal, or (unless patient) 503 when it can't be reached."""
+        """Dials the relay. Raises StreamError: the relay's refusal, or 503 when it can't be had (unless patient)."""
         from agent_gateway.stream_dial import WebsocketCarrier
 
         async def moved(_: str) -> str:
