@@ -120,7 +120,8 @@ def assemble(ports: RunPorts, settings: RunSettings) -> RunServices:
     attachments = Attachments(containers, execs, events, ports.stream_ticket)
     if moves is not None:
         links.moves = moves
-        starts.home_with(moves.home, moves.beside)
+        starts.home_with(moves.home)
+        starts.name_with(moves.beside)
         attachments.home_with(moves.home)
         attachments.expect_with(moves.expect)
     if ports.gateways is not None and not ports.gateways.only:

@@ -81,15 +81,19 @@ class Starts:
         """Who looks after an execution from the moment the cloud has accepted it; must not block."""
         self._accepted = accepted
 
-    def home_with(self, home: Callable[[Container], Awaitable[Container]], beside: Beside) -> None:
-        """Who finds a container another gateway when its own has died, and who names others to its agent."""
-        self._home, self._beside = home, beside
+    def home_with(self, home: Callable[[Container], Awaitable[Container]]) -> None:
+        """Who finds a container another gateway when its own has died."""
+        self._home = home
 
     def lease(self) -> Lease:
         """A start lease of this process, told apart from its other ones."""
         owner = f"{self._settings.instance}/{secrets.token_hex(6)}"
         expires_at = clock() + self._settings.lease
         return Lease(operation="start", owner=owner, expires_at=expires_at, trace=hooks.trace_now())
+
+    def name_with(self, beside: Beside) -> None:
+        """Who names other gateways to a container's agent."""
+        self._beside = beside
 
     async def start(self, container: Container, *, manual: bool = True) -> Container:
         """`docker start`: returns once the process runs (or has run already).
