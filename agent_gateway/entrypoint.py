@@ -79,7 +79,9 @@ def _addresses(variables: Mapping[str, str], name: str) -> list[str]:
 def _url(variables: Mapping[str, str], name: str) -> str:
     url = variables.get(name, "").rstrip("/")
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    # Agents are told of several with spaces between them.
+    listable = url.isascii() and url.isprintable() and not set(" ,") & set(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or not listable:
         raise NotConfigured(f"{name} must be a URL that begins with http:// or https://, not {url!r}")
     return url
 

@@ -134,7 +134,7 @@ class Gateway:
             return self.agents
         remote = self._remotes.get(url)
         if remote is None:
-            remote = self._remotes[url] = RemoteRelay(url, where=self._where)
+            remote = self._remotes[url] = RemoteRelay(url, where=self._where, patient=True)
         return remote
 
     async def _listen(self, address: str, server: HttpServer) -> str:

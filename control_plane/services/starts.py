@@ -23,7 +23,7 @@ from control_plane.model import Container, Execution, Image, Lease
 from control_plane.services.background import Background
 from control_plane.services.launch_spec import launch_spec
 from control_plane.services.lifecycle import StartRequested
-from control_plane.services.moves import expected
+from control_plane.services.moves import Beside, alone, expected
 from control_plane.services.outcomes import Outcomes, clock
 from control_plane.services.ports import Agents, AgentUnreachable
 from control_plane.services.records import Records
@@ -76,6 +76,7 @@ class Starts:
         self._accepted: Callable[[Container, Execution], None] | None = None
         self._refused: Callable[[Container], None] | None = None
         self._home: Callable[[Container], Awaitable[Container]] | None = None
+        self._beside: Beside = alone
 
     def follow(self, accepted: Callable[[Container, Execution], None]) -> None:
         """Who looks after an execution from the moment the cloud has accepted it; must not block."""
@@ -94,6 +95,10 @@ class Starts:
         owner = f"{self._settings.instance}/{secrets.token_hex(6)}"
         expires_at = clock() + self._settings.lease
         return Lease(operation="start", owner=owner, expires_at=expires_at, trace=hooks.trace_now())
+
+    def name_with(self, beside: Beside) -> None:
+        """Who names other gateways to a container's agent."""
+        self._beside = beside
 
     async def start(self, container: Container, *, manual: bool = True) -> Container:
         """`docker start`: returns once the process runs (or has run already).
@@ -141,7 +146,10 @@ class Starts:
         try:
             with trouble.watching() as met:
                 async with asyncio.timeout(self._settings.start_timeout):
-                    execution = await backend.run(container, image, token, agentless=agentless, recovering=recovering)
+                    gateways = () if agentless else await self._beside(container)
+                    execution = await backend.run(
+                        container, image, token, agentless=agentless, recovering=recovering, gateways=gateways
+                    )
         except TimeoutError:
             text = f"the container did not start within {self._settings.start_timeout:.0f} seconds"
             raise GatewayTimeout(f"{text}: {met.text}" if met.text else text) from None

@@ -150,23 +150,23 @@ def container(id: str = ID, **changes: Any) -> Container:
 
 async def test_a_container_is_deployed_invoked_ended_and_removed_with_few_calls(world: World) -> None:
     backend = world.backend()
-    await backend.prepare(container(), world.image, "token")
+    await backend.prepare(container(), world.image, "token", gateways=["http://127.0.0.1:2"])
     assert world.calls() == {
         "Functions.CreateFunction": 1, "Services.GetService": 1, "Services.UpdateService": 1,
     }  # fmt: skip
     world.cloud.calls.reset()
-    execution = await backend.run(container(), world.image, "token")
+    execution = await backend.run(container(), world.image, "token", gateways=["http://127.0.0.1:3"])
     assert execution.name == "projects/local/locations/us-central1/functions/skls-abababababab"
     assert execution.job == "skls-abababababab"
     said = await world.invoked()
     assert said["body"] == {
-        "container": ID, "run": 1, "hold": True, "limit_seconds": 3585.0, "callback": "http://127.0.0.1:1",
-        "token": "token",
+        "container": ID, "run": 1, "hold": True, "limit_seconds": 3585.0,
+        "callback": "http://127.0.0.1:1 http://127.0.0.1:3", "token": "token",
     }  # fmt: skip
     assert said["env"]["SOCKERLESS_AGENT_MODE"] == "function"
     assert said["env"]["SOCKERLESS_CONTAINER_ID"] == ID
     assert said["env"]["SOCKERLESS_AGENT_TOKEN"] == "token"
-    assert said["env"]["SOCKERLESS_AGENT_CALLBACK_URL"] == "http://127.0.0.1:1"
+    assert said["env"]["SOCKERLESS_AGENT_CALLBACK_URL"] == "http://127.0.0.1:1 http://127.0.0.1:2"
     assert not (await backend.outcome(execution)).finished
     assert await backend.run(container(), world.image, "token") == execution
     assert await backend.find(container(), world.image) == execution

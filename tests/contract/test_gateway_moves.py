@@ -83,6 +83,21 @@ async def test_a_docker_client_of_one_gateway_goes_on_when_the_agent_moves_to_th
         await agent.close()
 
 
+async def test_a_docker_client_whose_container_was_given_a_gateway_that_is_dead(unused_tcp_port: int) -> None:
+    async with two() as (first, second, place):
+        first.plane.relay_url = place.url = f"http://127.0.0.1:{unused_tcp_port}"
+        client = await Client.connect(first.port)
+        client.request("POST", "/exec/e1/start", EXEC)
+        client.send(b"one")
+        client.writer.write_eof()
+        await eventually(lambda: place.asked > 1)
+        agent = await connected(second)  # it has found the other
+        place.url = second.url
+        assert (await client.head())[0] == 101
+        assert await client.rest() == b"one"
+        await agent.close()
+
+
 async def test_attachments_that_wait_are_sent_off_and_named() -> None:
     async with two() as (first, second, place):
         place.url = second.url

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from control_plane.errors import Conflict, GatewayTimeout, InvalidParameter, NotModified, ServerError, Unavailable
-from control_plane.model import ZERO_TIME, Mount
+from control_plane.model import ZERO_TIME, Image, Mount
+from control_plane.services.gateways import Gateways
+from control_plane.services.records import Records
 from control_plane.services.run_settings import RunSettings
 from control_plane.services.watching import reach
 from control_plane.store.base import Document
@@ -251,3 +253,27 @@ async def test_the_launch_spec(world: World) -> None:
     assert spec["sources"] == ["/.sockerless/volumes/0"]
     assert spec["linger_seconds"] == FAST.linger
     assert spec["hostname"] == container.id[:12]
+
+
+async def test_other_gateways_are_named_with_whatever_brings_an_agent_up(tmp_path: Path) -> None:
+    registered: list[Gateways] = []
+
+    def ports(world: World) -> dict[str, Any]:
+        registered.append(Gateways(world.store))
+        return {"gateways": registered[-1], "check_stream": lambda shown, stream: (TENANT, stream)}
+
+    world = World(tmp_path, ports=ports)
+    try:
+        for url in ("http://gw", "http://other"):
+            await registered[0].register(url, url, 0, draining=False)
+        container = await world.create()
+        image = await Records(world.store, "images", Image).get(TENANT, container.image_id)
+        assert image is not None
+        world.services.preparation.begin(container, image)
+        await world.services.background.settle()
+        await world.services.runs.start(TENANT, "web")
+        await world.services.links.report(TENANT, container.id, {"type": "released", "seq": 9})
+        await world.services.background.settle()
+        assert world.cloud.gateways == [(asked, "http://other") for asked in ("prepare", "run", "hold")]
+    finally:
+        await world.close()
