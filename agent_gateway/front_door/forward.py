@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from agent_gateway.asgi import Receive, Scope, Send, respond_message
+from agent_gateway.tickets import ATTESTED
 
 HOP_BY_HOP = frozenset(
     {
@@ -100,6 +101,7 @@ async def while_client_stays(work: Coroutine[Any, Any, None], receive: Receive, 
 def forwarded_headers(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Without those that are for the next hop only, and without `Host`."""
     named = {token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")}
+    named.discard(ATTESTED)  # a gateway's own word, which a client must not be able to take out
     return [(k, v) for k, v in headers if k not in HOP_BY_HOP and k not in named and k != b"host"]
 
 

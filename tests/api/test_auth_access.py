@@ -48,7 +48,7 @@ async def test_keyless_access(tmp_path: Path) -> None:
 
 async def test_certificates_count_only_with_their_proxys_proof(tmp_path: Path) -> None:
     rules = [CertificateRule(subject="CN=ci,O=acme", tenant="acme", scope="run")]
-    certificates = Certificates(rules, SECRET, GatewayAuth(KEY).check_gateway)
+    certificates = Certificates(rules, SECRET, GatewayAuth(KEY).check_attestation)
     subject = {"x-sockerless-client-certificate": "CN=ci,O=acme"}
     gateway = mint_gateway_token(KEY, GATEWAY, 60)
     async with hosted(tmp_path, certificates=certificates) as endpoint:
@@ -109,7 +109,7 @@ RULE = {"issuer": "https://gitlab.com", "audience": AUDIENCE, "claims": {"projec
 
 async def test_access_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SqliteStore(tmp_path / "store.db")
-    check = GatewayAuth(KEY).check_gateway
+    check = GatewayAuth(KEY).check_attestation
     try:
         for name in ("SOCKERLESS_OIDC", "SOCKERLESS_CLIENT_CERTIFICATES", "SOCKERLESS_PROXY_SECRET"):
             monkeypatch.delenv(name, raising=False)
@@ -140,6 +140,6 @@ async def test_access_from_the_environment(tmp_path: Path, monkeypatch: pytest.M
 
 def refuse(store: SqliteStore, text: str) -> None:
     with pytest.raises(SettingsError) as refused:
-        build_access(store, GatewayAuth(KEY).check_gateway)
+        build_access(store, GatewayAuth(KEY).check_attestation)
     assert text in str(refused.value)
     assert "\n" not in str(refused.value)

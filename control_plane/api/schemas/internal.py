@@ -75,4 +75,6 @@ class TicketRequest(BaseModel):
     authorization: Annotated[str, Field(max_length=65536)] | None = None
     certificate: Annotated[str, Field(max_length=512)] = ""
     """Subject of the client's certificate, when the gateway's TLS proxy has verified one."""
+    address: Annotated[str, Field(max_length=64)] = ""
+    """Of that client, as the proxy says; believed of gateways alone."""
     body: Any = None
