@@ -170,6 +170,28 @@ async def test_headers_about_certificates_are_refused_from_clients(name: str, pr
         assert not plane.requests
 
 
+@pytest.mark.parametrize(
+    ("more", "proxies", "status"),
+    [
+        ("", [], 200),
+        # The proxy's secret is no excuse for what its client has slipped past it.
+        ("X-Sockerless-Attested: x\r\n", [], 403),
+        ("X-Sockerless-Client-Certificate: CN=root\r\n", [], 403),
+        # Where certificates come in the PROXY protocol, they come in no header.
+        ("", LOOPBACK, 403),
+    ],
+)
+async def test_a_proxy_that_speaks_http(more: str, proxies: list[str], status: int) -> None:
+    seen, secret = Seen(), "s" * 40
+    headers = f"X-Sockerless-Client-Certificate: CN=ci\r\nX-Sockerless-Proxy: {secret}\r\n{more}\r\n".encode()
+    async with gateway_with(seen, proxies=proxies, proxy_secret=secret) as gateway:
+        client = await Client.connect(gateway.port)
+        client.send((certified() if proxies else b"") + PING[:-2] + headers)
+        assert (await client.answer())[0] == status
+        assert len(seen.scopes) == (status == 200)
+        client.writer.close()
+
+
 async def test_the_end_of_the_gateway_cuts_connections_that_have_said_nothing() -> None:
     async with gateway_with(Seen()) as gateway:
         client = await Client.connect(gateway.port)
