@@ -14,6 +14,8 @@ from typing import Any
 from agent_gateway.asgi import Receive, Scope, Send, respond_message
 from agent_gateway.tickets import ATTESTED
 
+_VIA = (b"via", b"1.1 sockerless-gateway")
+"""Tells a control plane on the same machine that the request is not this machine's own."""
 HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -57,7 +59,7 @@ class Forward:
         request = self._client.build_request(
             scope["method"],
             self._url + (scope["raw_path"] + query).decode("latin-1"),
-            headers=forwarded_headers(scope["headers"]),
+            headers=[*forwarded_headers(scope["headers"]), _VIA],
             content=request_body(receive, sent) if brings_body else None,
         )
         try:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from agent_gateway.tickets import ATTESTED
 from control_plane.entrypoints.http2 import taking
 from control_plane.errors import DockerError, Unauthorized
 from control_plane.telemetry.context import note
@@ -242,7 +241,7 @@ def compose(settings: HostedSettings, *, reconcile: bool = True) -> tuple[Contro
 def _from_this_machine(scope: Scope, headers: dict[bytes, bytes]) -> bool:
     """Whether the request comes from a loopback address, and not through a proxy that has one."""
     client = scope.get("client")
-    if not client or any(name in headers for name in (b"x-forwarded-for", b"forwarded", ATTESTED)):
+    if not client or any(name in headers for name in (b"x-forwarded-for", b"forwarded", b"via")):
         return False
     try:
         return ipaddress.ip_address(client[0]).is_loopback

@@ -18,7 +18,7 @@ import pytest
 
 from tests import images
 from tests.contract.direct_endpoint import Direct, direct_endpoint, haproxy_configuration
-from tests.proxy_headers import certified
+from tests.proxy_headers import certified, header
 
 _MISSING = [program for program in ("docker", "haproxy", "busybox") if shutil.which(program) is None]
 pytestmark = pytest.mark.skipif(bool(_MISSING), reason=f"not installed on this machine: {', '.join(_MISSING)}")
@@ -167,11 +167,11 @@ def test_early_bytes_of_a_hijack_in_one_record(direct: Direct, container: str) -
 @pytest.mark.parametrize("name", FORGED)
 @pytest.mark.parametrize("who", ["nobody", "unknown"])
 def test_forged_headers_are_refused_at_every_door(direct: Direct, name: str, who: str) -> None:
-    header = f"{name}: CN=ci"
+    forged = f"{name}: CN=ci"
     for more in ([], [f"Authorization: Bearer {direct.token}"]):
         for method, path in (("GET", "/containers/json"), ("POST", "/containers/x/attach?stream=1")):
             with tls(direct, who) as connection:
-                status, body = ask(connection, method, path, b"", header, *more)
+                status, body = ask(connection, method, path, b"", forged, *more)
             assert (status, name.lower() in json.loads(body)["message"]) == (403, True)
     # The control plane itself, without a gateway in between.
     told = {name: "CN=ci"}
@@ -189,6 +189,15 @@ def test_nobody_talks_to_the_gateway_but_through_the_proxy(direct: Direct) -> No
         connection.sendall(certified() + b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n")
         answer = connection.recv(65536)
         assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_gateway_on_the_control_planes_machine_opens_nothing_of_that_machines(direct: Direct) -> None:
+    """Its own connections come from loopback, for which the control plane has its metrics."""
+    with tls(direct, "ci") as connection:
+        assert ask(connection, "GET", "/metrics")[0] == 401
+    with socket.create_connection(("127.0.0.1", direct.gateway_port), 20) as connection:
+        connection.sendall(header(command=0x20, family=0))
+        assert ask(connection, "GET", "/metrics")[0] == 401
 
 
 def test_certificates_can_be_required(direct: Direct) -> None:
