@@ -53,6 +53,8 @@ class HijackRequest:
     body: Any = None
     certificate: str = ""
     """Subject of the client's certificate, verified by the TLS proxy in front."""
+    address: str = ""
+    """Of the client, as that proxy says; empty where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,7 @@ class _Calls:
                 "authorization": request.authorization,
                 "body": request.body,
                 **({"certificate": request.certificate} if request.certificate else {}),
+                **({"address": request.address} if request.address else {}),
             },
         )
         try:

@@ -7,15 +7,17 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from agent_gateway.asgi import App
 from agent_gateway.control_plane_client import ControlPlane
 from agent_gateway.front_door.app import FrontDoor
+from agent_gateway.front_door.clients import Clients
 from agent_gateway.front_door.forward import Forward
 from agent_gateway.front_door.http import HttpServer
+from agent_gateway.front_door.proxied import ProxiedListener
 from agent_gateway.relay.app import RelayApp
 from agent_gateway.relay.local import LocalRelay
 from agent_gateway.relay.streams import Streams
@@ -43,6 +45,9 @@ class GatewaySettings:
     """The Docker listeners ask for no token: what a web page could have sent them is refused."""
     proxy_secret: str = ""
     """What the TLS proxy before the Docker listeners shows when it names the subject of a client's certificate."""
+    docker_proxies: list[str] = field(default_factory=list)
+    """Addresses and networks of the proxies that alone may connect to the Docker listeners, and that begin every
+    connection with a PROXY protocol header; empty: clients connect as they are, and no header is understood."""
     peer_connections: int = 0
     """Most connections of one address to the agent listeners that have shown no valid token; 0: any number."""
 
@@ -75,9 +80,11 @@ class Gateway:
             self._relay_for,
             relay_app,
             local_only=settings.local_only,
-            proxy_secret=settings.proxy_secret,
+            clients=Clients(settings.key, settings.url, proxy_secret=settings.proxy_secret),
         )
         self._docker = HttpServer(front_door, relay_app)
+        proxies = settings.docker_proxies
+        self._accept_docker = ProxiedListener(self._docker, proxies) if proxies else self._docker
         self._agent = HttpServer(
             relay_app, relay_app, keep_alive_seconds=_AGENT_KEEP_ALIVE_SECONDS, most_of_peer=settings.peer_connections
         )
@@ -93,7 +100,7 @@ class Gateway:
             for address in self._settings.agent_listen:
                 self.agent_addresses.append(await self._listen(address, self._agent))
             for address in self._settings.docker_listen:
-                self.docker_addresses.append(await self._listen(address, self._docker))
+                self.docker_addresses.append(await self._listen(address, self._accept_docker))
         except BaseException:
             self._close_listeners()
             raise
@@ -137,7 +144,7 @@ class Gateway:
             remote = self._remotes[url] = RemoteRelay(url, where=self._where, patient=True)
         return remote
 
-    async def _listen(self, address: str, server: HttpServer) -> str:
+    async def _listen(self, address: str, server: Callable[[], asyncio.Protocol]) -> str:
         loop = asyncio.get_running_loop()
         parts = urlsplit(address)
         if parts.scheme == "unix" and parts.path:

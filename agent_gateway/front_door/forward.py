@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 from agent_gateway.asgi import Receive, Scope, Send, respond_message
 from agent_gateway.faults import Lost
 from agent_gateway.front_end import from_front_end, front_end_refusal
+from agent_gateway.tickets import ATTESTED
 from agent_gateway.uploads import NoHttp2, upload
 
 if TYPE_CHECKING:
     import httpx
 
+_VIA = (b"via", b"1.1 sockerless-gateway")
+"""Tells a control plane on the same machine that the request is not this machine's own."""
 HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -88,7 +91,7 @@ class Forward:
             await answer.aclose()
 
     async def _send(self, scope: Scope, target: str, content: AsyncIterator[bytes] | None) -> httpx.Response:
-        url, headers = self._url + target, forwarded_headers(scope["headers"])
+        url, headers = self._url + target, [*forwarded_headers(scope["headers"]), _VIA]
         if content is not None and self._http2 is not None and _is_large(scope["headers"]):
             try:
                 return await upload(url, self._http2, None, scope["method"], headers, content)
@@ -123,6 +126,7 @@ async def while_client_stays(work: Coroutine[Any, Any, None], receive: Receive, 
 def forwarded_headers(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Without those that are for the next hop only, and without `Host`."""
     named = {token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")}
+    named.discard(ATTESTED)  # a gateway's own word, which a client must not be able to take out
     return [(k, v) for k, v in headers if k not in HOP_BY_HOP and k not in named and k != b"host"]
 
 

@@ -37,7 +37,7 @@ async def tickets(request: DockerRequest) -> Response:
     return json_response(
         await request.gate.admit_stream(
             asking,
-            StreamAsked(asked.method, asked.path, asked.query, asked.authorization, asked.certificate),
+            StreamAsked(asked.method, asked.path, asked.query, asked.authorization, asked.certificate, asked.address),
             lambda caller: request.services.attachments.ticket(caller.tenant, hijack),
         )
     )
