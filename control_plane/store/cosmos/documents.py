@@ -34,6 +34,7 @@ _FIND = (
     "AND NOT IS_DEFINED(c.gone) ORDER BY c.id"
 )
 _LIST = "SELECT * FROM c WHERE c.partition = @partition AND NOT IS_DEFINED(c.gone)"
+_LIST_FROM = f"{_LIST} AND c.id >= @first"
 _LIST_ALL = "SELECT * FROM c WHERE c.collection = @collection AND NOT IS_DEFINED(c.gone)"
 
 
@@ -68,12 +69,15 @@ class CosmosDocuments:
                 query, partition_of(collection, tenant), {"@first": first, "@end": first + AFTER_ALL}
             )
 
-    async def list(self, collection: Collection, tenant: str | None, timeout: float) -> builtins.list[Document]:
+    async def list(
+        self, collection: Collection, tenant: str | None, start: str, timeout: float
+    ) -> builtins.list[Document]:
         """A query of one partition; of all of them for all tenants."""
         async with asyncio.timeout(timeout):
             if tenant is None:
                 return await self._query(_LIST_ALL, None, {"@collection": collection})
-            return await self._query(_LIST, partition_of(collection, tenant), {})
+            where = partition_of(collection, tenant)
+            return await (self._query(_LIST_FROM, where, {"@first": escape(start)}) if start else self._query(_LIST, where, {}))
 
     async def insert(
         self, collection: Collection, tenant: str, key: str, body: Mapping[str, Any], token: str, timeout: float

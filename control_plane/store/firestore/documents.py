@@ -14,7 +14,16 @@ from control_plane.store import bodies
 from control_plane.store.base import AlreadyExists, Collection, Document, RevisionConflict
 from control_plane.store.firestore.connection import Connection
 from control_plane.store.firestore.listening import Listening
-from control_plane.store.firestore.wire import LARGEST_BODY, LONGEST_ID, Names, order_of, read_document
+from control_plane.store.firestore.wire import (
+    LARGEST_BODY,
+    LONGEST_ID,
+    NAME,
+    Names,
+    before,
+    order_of,
+    read_document,
+    since,
+)
 from control_plane.store.keys import AFTER_ALL
 from control_plane.store.revisions import Revision, revision_of
 
@@ -51,18 +60,22 @@ class FirestoreDocuments:
             self._names.tenant(tenant),
             {
                 "from_": [{"collection_id": collection}],
-                "where": _between(first, first + AFTER_ALL),
-                "order_by": [{"field": _NAME}],
+                "where": {"composite_filter": {"op": "AND", "filters": [since(first), before(first + AFTER_ALL)]}},
+                "order_by": [{"field": NAME}],
                 "limit": limit,
             },
             timeout,
         )
 
-    async def list(self, collection: Collection, tenant: str | None, timeout: float) -> builtins.list[Document]:
+    async def list(
+        self, collection: Collection, tenant: str | None, start: str, timeout: float
+    ) -> builtins.list[Document]:
         """RunQuery, for all tenants over the collection group: needs no index."""
-        parent = self._names.root if tenant is None else self._names.tenant(tenant)
-        selector = {"collection_id": collection, "all_descendants": tenant is None}
-        return await self._query(collection, parent, {"from_": [selector]}, timeout)
+        if tenant is not None:
+            query = self._names.collection(collection, tenant, start)
+            return await self._query(collection, self._names.tenant(tenant), query, timeout)
+        selector = {"collection_id": collection, "all_descendants": True}
+        return await self._query(collection, self._names.root, {"from_": [selector]}, timeout)
 
     async def insert(
         self, collection: Collection, tenant: str, key: str, body: Mapping[str, Any], token: str, timeout: float
@@ -85,12 +98,12 @@ class FirestoreDocuments:
         from google.api_core import exceptions
 
         place = (document.collection, document.tenant, document.key)
-        before = revision_of(document)
-        tokens = before.tokens_after(token)
+        read = revision_of(document)
+        tokens = read.tokens_after(token)
         written = bodies.encode(body, LARGEST_BODY)
         update = self._message(self._names.document(*place), document.collection, written, tokens)
         try:
-            result = await self._commit({"update": update, "current_document": _as_of(before)}, timeout)
+            result = await self._commit({"update": update, "current_document": _as_of(read)}, timeout)
         except (exceptions.FailedPrecondition, exceptions.NotFound) as error:
             raise RevisionConflict(f"{document.collection}/{document.key}") from error
         order = order_of(result.write_results[0].update_time)
@@ -167,17 +180,6 @@ class FirestoreDocuments:
         if lifetime is not None:
             fields["expires"] = {"timestamp_value": {"seconds": int(time.time() + lifetime)}}
         return {"name": name, "fields": fields}
-
-
-_NAME = {"field_path": "__name__"}
-
-
-def _between(first: str, end: str) -> dict[str, Any]:
-    filters = [
-        {"field_filter": {"field": _NAME, "op": op, "value": {"reference_value": name}}}
-        for op, name in (("GREATER_THAN_OR_EQUAL", first), ("LESS_THAN", end))
-    ]
-    return {"composite_filter": {"op": "AND", "filters": filters}}
 
 
 def _as_of(revision: Revision) -> dict[str, Any]:

@@ -37,6 +37,26 @@ class Names:
         """One document."""
         return f"{self.tenant(tenant)}/{collection}/{escape(key)}"
 
+    def collection(self, collection: Collection, tenant: str, start: str) -> dict[str, Any]:
+        """The query for a tenant's documents from the key `start` on, below `tenant`: needs no index."""
+        query: dict[str, Any] = {"from_": [{"collection_id": collection}]}
+        if start:
+            query |= {"where": since(self.document(collection, tenant, start)), "order_by": [{"field": NAME}]}
+        return query
+
+
+NAME = {"field_path": "__name__"}
+
+
+def since(name: str) -> dict[str, Any]:
+    """The filter for names from this one on."""
+    return {"field_filter": {"field": NAME, "op": "GREATER_THAN_OR_EQUAL", "value": {"reference_value": name}}}
+
+
+def before(name: str) -> dict[str, Any]:
+    """The filter for names before this one."""
+    return {"field_filter": {"field": NAME, "op": "LESS_THAN", "value": {"reference_value": name}}}
+
 
 def order_of(timestamp: Any) -> int:
     """A protobuf Timestamp in nanoseconds: the commit times of one database are in the order of its commits."""
