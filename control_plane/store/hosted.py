@@ -112,9 +112,7 @@ class HostedStore:
             return []
         return await _read(lambda timeout: self._documents.find(collection, tenant, prefix, limit, timeout))
 
-    async def list(
-        self, collection: Collection, tenant: str | None = None, start: str = ""
-    ) -> builtins.list[Document]:
+    async def list(self, collection: Collection, tenant: str | None = None, start: str = "") -> builtins.list[Document]:
         """All documents of a tenant, from the key `start` on, or of all tenants; in key order."""
         found = await _read(lambda timeout: self._documents.list(collection, tenant, start, timeout), each=_TOTAL)
         found.sort(key=lambda document: (document.key, document.tenant))

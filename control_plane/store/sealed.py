@@ -41,9 +41,7 @@ class SealedStore:
         """Documents whose key starts with `prefix`, in key order."""
         return await self._open_all(collection, await self._inner.find(collection, tenant, prefix, limit))
 
-    async def list(
-        self, collection: Collection, tenant: str | None = None, start: str = ""
-    ) -> builtins.list[Document]:
+    async def list(self, collection: Collection, tenant: str | None = None, start: str = "") -> builtins.list[Document]:
         """All documents of a tenant, from the key `start` on, or of all tenants; in key order."""
         return await self._open_all(collection, await self._inner.list(collection, tenant, start))
 

@@ -77,7 +77,9 @@ class CosmosDocuments:
             if tenant is None:
                 return await self._query(_LIST_ALL, None, {"@collection": collection})
             where = partition_of(collection, tenant)
-            return await (self._query(_LIST_FROM, where, {"@first": escape(start)}) if start else self._query(_LIST, where, {}))
+            return await (
+                self._query(_LIST_FROM, where, {"@first": escape(start)}) if start else self._query(_LIST, where, {})
+            )
 
     async def insert(
         self, collection: Collection, tenant: str, key: str, body: Mapping[str, Any], token: str, timeout: float

@@ -1,7 +1,7 @@
 """Firestore's Listen streams, shared: each carries the targets of up to a hundred feeds.
 
-A target is one document or one tenant's collection from a key on. When a stream breaks, it is dialled again and every target goes
-on from its resume token, so nothing is missed and little is read twice.
+A target is one document or one tenant's collection from a key on. When a stream breaks, it is dialled again and every
+target goes on from its resume token, so nothing is missed and little is read twice.
 """
 
 from __future__ import annotations
