@@ -34,6 +34,9 @@ class CountedStore:
     async def list(self, collection: Collection, tenant: str | None = None, start: str = "") -> builtins.list[Document]:
         return self._read(await self.inner.list(collection, tenant, start))
 
+    async def due(self, collection: Collection, at: float) -> builtins.list[Document]:
+        return self._read(await self.inner.due(collection, at))
+
     async def create(self, collection: Collection, tenant: str, key: str, body: Mapping[str, Any]) -> Document:
         self.writes += 1
         return await self.inner.create(collection, tenant, key, body)

@@ -22,6 +22,7 @@ Collection = Literal[
     "gateways",
     "events",
     "functions",
+    "leases",
 ]
 
 
@@ -57,6 +58,13 @@ class Store(Protocol):
 
     async def find(self, collection: Collection, tenant: str, prefix: str, limit: int = 2) -> list[Document]:
         """Documents whose key starts with `prefix`, in key order (Docker's id prefixes)."""
+        ...
+
+    async def due(self, collection: Collection, at: float) -> list[Document]:
+        """Those of all tenants that are due by `at`, Unix seconds (`control_plane/due.py`), in key order.
+
+        No others are read. Documents that were written before there was such a thing are not among them.
+        """
         ...
 
     async def list(self, collection: Collection, tenant: str | None = None, start: str = "") -> list[Document]:

@@ -50,6 +50,10 @@ class Documents(Protocol):
         """All documents of a tenant, from the key `start` on, or of all tenants; in any order."""
         ...
 
+    async def due(self, collection: Collection, at: float, timeout: float) -> builtins.list[Document]:
+        """Those of all tenants that are due by `at`, in any order."""
+        ...
+
     async def insert(
         self, collection: Collection, tenant: str, key: str, body: Mapping[str, Any], token: str, timeout: float
     ) -> Document:
@@ -115,6 +119,12 @@ class HostedStore:
     async def list(self, collection: Collection, tenant: str | None = None, start: str = "") -> builtins.list[Document]:
         """All documents of a tenant, from the key `start` on, or of all tenants; in key order."""
         found = await _read(lambda timeout: self._documents.list(collection, tenant, start, timeout), each=_TOTAL)
+        found.sort(key=lambda document: (document.key, document.tenant))
+        return found
+
+    async def due(self, collection: Collection, at: float) -> builtins.list[Document]:
+        """Those of all tenants that are due by `at`, in key order."""
+        found = await _read(lambda timeout: self._documents.due(collection, at, timeout), each=_TOTAL)
         found.sort(key=lambda document: (document.key, document.tenant))
         return found
 

@@ -45,6 +45,10 @@ class SealedStore:
         """All documents of a tenant, from the key `start` on, or of all tenants; in key order."""
         return await self._open_all(collection, await self._inner.list(collection, tenant, start))
 
+    async def due(self, collection: Collection, at: float) -> builtins.list[Document]:
+        """Those of all tenants that are due by `at`, in key order."""
+        return await self._open_all(collection, await self._inner.due(collection, at))
+
     async def create(self, collection: Collection, tenant: str, key: str, body: Mapping[str, Any]) -> Document:
         """Writes a new document. Raises AlreadyExists."""
         sealed = await self._seal(collection, tenant, key, body)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from control_plane.due import due_of
 from control_plane.store.base import AlreadyExists, Collection, Document, RevisionConflict, StoreFull
 from control_plane.store.changes import Changes
 from control_plane.store.checkpoint import Checkpointer
@@ -129,6 +130,11 @@ class SqliteStore:
             (collection, tenant, start),
         )
         return [self._from_row(collection, *row) for row in rows]
+
+    async def due(self, collection: Collection, at: float) -> Documents:
+        """Those of all tenants that are due by `at`, in key order. Nobody bills a list here: it is asked of each."""
+        dated = [(due_of(collection, document.body), document) for document in await self.list(collection)]
+        return [document for due, document in dated if due is not None and due <= at]
 
     async def create(self, collection: Collection, tenant: str, key: str, body: Mapping[str, Any]) -> Document:
         """Writes a new document. Raises AlreadyExists."""

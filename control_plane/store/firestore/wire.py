@@ -1,7 +1,8 @@
-"""How a document of ours lies in Firestore: `tenant/{tenant}/{collection}/{key}`, with three fields.
+"""How a document of ours lies in Firestore: `tenant/{tenant}/{collection}/{key}`, with up to four fields.
 
 `body` is JSON (see `bodies`), `tokens` the last writes (see `revisions`), `expires` the time for a TTL policy. None of
-them is ever queried: indexes on them are to be switched off.
+them is ever queried: indexes on them are to be off. `due` is when somebody has to look (`control_plane/due.py`; absent:
+never), and needs an index of the collection group.
 """
 
 from __future__ import annotations
@@ -51,6 +52,12 @@ NAME = {"field_path": "__name__"}
 def since(name: str) -> dict[str, Any]:
     """The filter for names from this one on."""
     return {"field_filter": {"field": NAME, "op": "GREATER_THAN_OR_EQUAL", "value": {"reference_value": name}}}
+
+
+def due_by(at: float) -> dict[str, Any]:
+    """The filter for documents that are due."""
+    field = {"field_path": "due"}
+    return {"field_filter": {"field": field, "op": "LESS_THAN_OR_EQUAL", "value": {"double_value": at}}}
 
 
 def before(name: str) -> dict[str, Any]:
