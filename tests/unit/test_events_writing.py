@@ -151,3 +151,27 @@ async def test_the_history_stays_bounded(store: Moody) -> None:
     kept = await _written(store)
     assert HISTORY <= len(kept) <= 2 * HISTORY
     assert kept[-1] == str(3 * HISTORY - 1)
+
+
+async def test_a_batch_that_waited_long_gets_a_key_of_the_present(
+    store: Moody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listeners look for new batches among recent keys only."""
+    monkeypatch.setattr(module, "_KEY_SECONDS", 0.0)
+    events = Events(store)
+    store.failing = 3
+    await events.publish("t", "volume", "create", "a")
+    assert await _until(store, 1) == ["a"]
+    keys = [document.key for document in await store.inner.list("events", "t")]
+    assert keys[0].endswith("-4")
+    await events.close()
+
+
+async def test_a_batch_that_got_another_key_is_not_doubled(store: Moody, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_KEY_SECONDS", 0.0)
+    events = Events(store)
+    store.losing = 2
+    await events.publish("t", "volume", "create", "a")
+    await _asked(store, 1)
+    await events.close()
+    assert await _written(store) == ["a"]
