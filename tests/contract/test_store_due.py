@@ -51,7 +51,9 @@ async def test_each_write_says_anew_when_it_is_due(reopen: Open) -> None:
     assert await _due(other, 1e12) == []
 
 
-async def test_without_its_index_firestore_reads_all_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_its_index_firestore_reads_all_and_says_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from google.api_core.exceptions import FailedPrecondition
 
     from control_plane.store.firestore.connection import Connection
@@ -69,7 +71,7 @@ async def test_without_its_index_firestore_reads_all_and_says_so(caplog: pytest.
             raise FailedPrecondition("The query requires a COLLECTION_GROUP_ASC index")
         return await query(collection, parent, wanted, timeout)
 
-    documents._query = refuse  # type: ignore[method-assign]
+    monkeypatch.setattr(documents, "_query", refuse)
     try:
         await store.create("containers", "t", "k", _body("starting"))
         await store.create("containers", "t", "rests", _body("exited"))
