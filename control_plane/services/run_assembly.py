@@ -126,7 +126,7 @@ def assemble(ports: RunPorts, settings: RunSettings) -> RunServices:
         attachments.home_with(moves.home)
         attachments.expect_with(moves.expect)
     if ports.gateways is not None and not ports.gateways.only:
-        reconciler.doubt_with(ports.gateways.dead)
+        reconciler.doubt_with(ports.gateways)
     for backend in ports.backends.values():
         backend.follow(reconciler.hear)
     return RunServices(

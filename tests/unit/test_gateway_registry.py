@@ -230,12 +230,17 @@ async def test_the_reconciler_gives_up_the_links_of_a_dead_gateway(tmp_path: Pat
         await records.update(made.tenant, made.id, lambda c: c.model_copy(update={"agent": linked}))
         alive = False
 
-        async def dead(url: str) -> bool:
-            return not alive and url == A
+        class Known:
+            async def living(self) -> set[str]:
+                return {A, B} if alive else {B}
 
-        world.services.reconciler.doubt_with(dead)
+            async def dead(self, url: str) -> bool:
+                return not alive and url == A
+
+        world.services.reconciler.doubt_with(Known())
         alive = True
-        await world.services.reconciler.pass_once()
+        for _ in range(2):
+            await world.services.reconciler.pass_once()
         kept = await records.get(made.tenant, made.id)
         alive = False
         await world.services.reconciler.pass_once()

@@ -53,7 +53,7 @@ run "state" {
     error_message = "The container is as CosmosStore wants it."
   }
   assert {
-    condition     = toset(azurerm_cosmosdb_sql_container.documents.indexing_policy[0].included_path[*].path) == toset(["/id/?", "/partition/?", "/collection/?", "/gone/?"])
+    condition     = toset(azurerm_cosmosdb_sql_container.documents.indexing_policy[0].included_path[*].path) == toset(["/id/?", "/partition/?", "/collection/?", "/gone/?", "/due/?"])
     error_message = "An index for what queries name."
   }
   assert {

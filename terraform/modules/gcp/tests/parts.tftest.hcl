@@ -70,8 +70,12 @@ run "state" {
     error_message = "Events have a TTL policy."
   }
   assert {
-    condition     = length(google_firestore_field.unindexed) == 22 && alltrue([for field in google_firestore_field.unindexed : length(field.index_config) == 1 && length(field.index_config[0].indexes) == 0])
+    condition     = length(google_firestore_field.unindexed) == 24 && alltrue([for field in google_firestore_field.unindexed : length(field.index_config) == 1 && length(field.index_config[0].indexes) == 0])
     error_message = "No field of any collection has an index."
+  }
+  assert {
+    condition     = google_firestore_field.due.collection == "containers" && google_firestore_field.due.field == "due" && one(google_firestore_field.due.index_config[0].indexes).query_scope == "COLLECTION_GROUP"
+    error_message = "Containers are found by when they are due, of all tenants at once."
   }
   assert {
     condition     = google_firestore_database.store.delete_protection_state == "DELETE_PROTECTION_ENABLED" && google_storage_bucket.files.force_destroy == false
