@@ -171,7 +171,8 @@ def front_end_refusal(upstream: Upstream, answer: httpx.Response) -> Refused:
     if status == 401 or status == 403:
         return Refused(status, f"{url} refused the request before the control plane saw it ({status})")
     if status == 413:
-        return Refused(413, f"{url} does not take a body of that size")
+        bound = "" if upstream.offers_http2 else ": its front end bounds uploads over HTTP/1.1, and offers no HTTP/2"
+        return Refused(413, f"{url} does not take a body of that size{bound}")
     if status == 404 or 300 <= status < 400:
         return Refused(502, f"{url} is not a Sockerless endpoint (it answered {status})")
     return Refused(status if status >= 500 else 502, f"{url} has nobody to serve the request now ({status})")
