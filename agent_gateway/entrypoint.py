@@ -8,6 +8,7 @@
 - `SOCKERLESS_DRAIN_SECONDS`: between SIGTERM and the end (10).
 - `SOCKERLESS_PROXY_SECRET`, or `_FILE`: what that proxy shows when it names a client's certificate; 32 bytes at least.
 - `SOCKERLESS_PEER_CONNECTIONS`: most connections of one address that have shown no valid token (1024; 0: any number).
+- `OTEL_EXPORTER_OTLP_ENDPOINT`: switches traces on.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from agent_gateway import traces
 from agent_gateway.control_plane_client import HttpControlPlane
 from agent_gateway.registration import Registration
 from agent_gateway.server import Gateway, GatewaySettings
@@ -168,6 +170,15 @@ async def _run(environment: Environment) -> None:
     await GatewayProcess(environment).serve(stop)
 
 
+def _set_traces_up(variables: Mapping[str, str]) -> None:
+    try:
+        traces.set_up(variables)
+    except ImportError as error:
+        raise NotConfigured(
+            f"{traces.ENDPOINT} is set, but {error.name} is not installed: pip install 'sockerless[telemetry]'"
+        ) from None
+
+
 def _raise_file_limit() -> None:
     """Each link and stream is a socket."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -178,8 +189,10 @@ def main(variables: Mapping[str, str] | None = None) -> int:
     """Runs until SIGTERM; the result is the process's exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # one line per request
+    variables = os.environ if variables is None else variables
     try:
-        environment = Environment.read(os.environ if variables is None else variables)
+        environment = Environment.read(variables)
+        _set_traces_up(variables)
     except NotConfigured as error:
         print(f"sockerless gateway: {error}", file=sys.stderr)
         return 2
@@ -189,6 +202,8 @@ def main(variables: Mapping[str, str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"sockerless gateway: {error}", file=sys.stderr)
         return 1
+    finally:
+        traces.switch_off()
     return 0
 
 

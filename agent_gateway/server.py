@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from agent_gateway import traces
 from agent_gateway.asgi import App
 from agent_gateway.control_plane_client import ControlPlane
 from agent_gateway.front_door.app import FrontDoor
@@ -77,7 +78,7 @@ class Gateway:
             local_only=settings.local_only,
             proxy_secret=settings.proxy_secret,
         )
-        self._docker = HttpServer(front_door, relay_app)
+        self._docker = HttpServer(traces.around(front_door, relay_app.serves), relay_app)
         self._agent = HttpServer(
             relay_app, relay_app, keep_alive_seconds=_AGENT_KEEP_ALIVE_SECONDS, most_of_peer=settings.peer_connections
         )

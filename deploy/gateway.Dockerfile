@@ -14,7 +14,7 @@ RUN python -m venv /build \
     && /build/bin/pip install --no-cache-dir --quiet -r go.txt \
     && PATH="/build/bin:$PATH" agent_gateway/agent/build.sh
 RUN python -m venv /opt/sockerless \
-    && /opt/sockerless/bin/pip install --no-cache-dir --quiet --constraint requirements.lock . \
+    && /opt/sockerless/bin/pip install --no-cache-dir --quiet --constraint requirements.lock ".[telemetry]" \
     && /opt/sockerless/bin/pip uninstall --yes --quiet pip setuptools \
     && find /opt/sockerless -type d -name tests -prune -exec rm -rf {} + \
     && python -m compileall -q -j 0 /opt/sockerless/lib
