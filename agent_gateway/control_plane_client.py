@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from agent_gateway import trace_context
 from agent_gateway.client_half import StreamError
 from agent_gateway.tickets import GatewayTokens
 
@@ -239,7 +240,7 @@ class HttpControlPlane(_Calls):
                 max_connections=512, max_keepalive_connections=64, keepalive_expiry=_KEEP_ALIVE_SECONDS
             )
             self._client = httpx.AsyncClient(base_url=self._url, limits=limits)
-        headers = {"authorization": authorization, "content-type": "application/json"}
+        headers = {"authorization": authorization, "content-type": "application/json", **trace_context.carried()}
         patience = httpx.Timeout(timeout, connect=_CONNECT_SECONDS)
         for again in range(_CONNECT_TRIES):
             try:

@@ -10,6 +10,7 @@
 - `SOCKERLESS_DOCKER_PROXY_PROTOCOL`: 1: that proxy begins every connection with a PROXY protocol header, version 2.
 - `SOCKERLESS_DOCKER_PROXIES`: with it, the addresses and networks such connections come from (`127.0.0.0/8,::1`).
 - `SOCKERLESS_PEER_CONNECTIONS`: most connections of one address that have shown no valid token (1024; 0: any number).
+- `OTEL_EXPORTER_OTLP_ENDPOINT`: switches traces on.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from agent_gateway import traces
 from agent_gateway.control_plane_client import HttpControlPlane
 from agent_gateway.front_door.proxied import networks
 from agent_gateway.registration import Registration
@@ -200,6 +202,15 @@ async def _run(environment: Environment) -> None:
     await GatewayProcess(environment).serve(stop)
 
 
+def _set_traces_up(variables: Mapping[str, str]) -> None:
+    try:
+        traces.set_up(variables)
+    except ImportError as error:
+        raise NotConfigured(
+            f"{traces.ENDPOINT} is set, but {error.name} is not installed: pip install 'sockerless[telemetry]'"
+        ) from None
+
+
 def _raise_file_limit() -> None:
     """Each link and stream is a socket."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -210,8 +221,10 @@ def main(variables: Mapping[str, str] | None = None) -> int:
     """Runs until SIGTERM; the result is the process's exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # one line per request
+    variables = os.environ if variables is None else variables
     try:
-        environment = Environment.read(os.environ if variables is None else variables)
+        environment = Environment.read(variables)
+        _set_traces_up(variables)
     except NotConfigured as error:
         print(f"sockerless gateway: {error}", file=sys.stderr)
         return 2
@@ -221,6 +234,8 @@ def main(variables: Mapping[str, str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"sockerless gateway: {error}", file=sys.stderr)
         return 1
+    finally:
+        traces.switch_off()
     return 0
 
 

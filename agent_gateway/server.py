@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from agent_gateway import traces
 from agent_gateway.asgi import App
 from agent_gateway.control_plane_client import ControlPlane
 from agent_gateway.front_door.app import FrontDoor
@@ -82,7 +83,7 @@ class Gateway:
             local_only=settings.local_only,
             clients=Clients(settings.key, settings.url, proxy_secret=settings.proxy_secret),
         )
-        self._docker = HttpServer(front_door, relay_app)
+        self._docker = HttpServer(traces.around(front_door, relay_app.serves), relay_app)
         proxies = settings.docker_proxies
         self._accept_docker = ProxiedListener(self._docker, proxies) if proxies else self._docker
         self._agent = HttpServer(

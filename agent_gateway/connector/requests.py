@@ -146,7 +146,7 @@ class Requests:
     async def pass_on(self, answer: httpx.Response, send: Send) -> None:
         """The answer as it comes. Raises ConnectionAbortedError when it is cut, so that the client sees a cut too."""
         if answer.status_code >= 300 and from_front_end(answer):
-            raise front_end_refusal(self._upstream.address.url, answer.status_code)
+            raise front_end_refusal(self._upstream.address.url, answer.status_code, http2=self._upstream.offers_http2)
         await send(start(answer))
         try:
             async for chunk in chunks(answer):

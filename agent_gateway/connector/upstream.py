@@ -111,6 +111,11 @@ class Upstream:
         self._reached = False
         self._connect_faults = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 
+    @property
+    def offers_http2(self) -> bool:
+        """As far as is known: of an `https` endpoint it is found out by the first upload."""
+        return self._http2 is not None
+
     def _pool(self) -> httpx.AsyncClient:
         import httpx
 

@@ -76,7 +76,7 @@ class Forward:
             return
         if answer.status_code >= 300 and from_front_end(answer):
             await answer.aclose()
-            refusal = front_end_refusal("the control plane's front end", answer.status_code)
+            refusal = front_end_refusal(self._url, answer.status_code, http2=self._http2 is not None)
             await respond_message(send, refusal.status, refusal.message)
             return
         try:

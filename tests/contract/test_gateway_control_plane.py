@@ -175,8 +175,8 @@ async def test_requests_are_forwarded_as_they_come() -> None:
             missing = await client.get(f"{url}/nothing")
             assert (missing.status_code, missing.json()) == (404, {"message": "page not found"})
             large = await client.post(f"{url}/large", content=b"x")
-            said = {"message": "the control plane's front end does not take a body of that size"}
-            assert (large.status_code, large.json()) == (413, said)
+            assert large.status_code == 413
+            assert "does not take a body of that size" in large.json()["message"]
         await gateway.stop(0)
 
 
