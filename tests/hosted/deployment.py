@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import secrets
 import socket
@@ -67,10 +68,12 @@ async def _cosmos_database(port: int, name: str) -> None:
 
 @dataclass
 class Direct(Endpoint):
-    """The docker CLI alone: TLS to HAProxy, its token as a header of its configuration."""
+    """The docker CLI alone: TLS to HAProxy, its token as a header of its configuration, or a certificate."""
 
     port: int = 0
     token: str = ""
+    tls: str = "tls"
+    """The folder of its certificates."""
 
     @property
     def host(self) -> str:
@@ -79,9 +82,9 @@ class Direct(Endpoint):
     def docker_environment(self, **more: str) -> dict[str, str]:
         """TLS is verified, and the header is in `config.json`, as `sockerless login` writes it."""
         self.data.mkdir(parents=True, exist_ok=True)
-        found = super().docker_environment(DOCKER_TLS_VERIFY="1", DOCKER_CERT_PATH=str(self.data.parent / "tls"))
+        found = super().docker_environment(DOCKER_TLS_VERIFY="1", DOCKER_CERT_PATH=str(self.data.parent / self.tls))
         config = Path(found["DOCKER_CONFIG"]) / "config.json"
-        if not config.exists():
+        if self.token and not config.exists():
             config.write_text(f'{{"HttpHeaders": {{"Authorization": "Bearer {self.token}"}}}}')
         return found | more
 
@@ -170,6 +173,10 @@ class Deployment:
         """The way through HAProxy."""
         return Direct(self.directory / f"d-{tenant}", port=self.ports.docker, token=self.tokens[tenant])
 
+    def certified(self, tenant: str) -> Direct:
+        """The same way with the tenant's certificate, and no token."""
+        return Direct(self.directory / f"certified-{tenant}", port=self.ports.docker, tls=f"tls-{tenant}")
+
     def resources(self) -> dict[str, int]:
         """What the local cloud has, by kind."""
         found: dict[str, int] = httpx.get(f"{self.storage}/_local/resources", timeout=20).raise_for_status().json()
@@ -195,6 +202,9 @@ class Deployment:
         shared = self.store | {
             "SOCKERLESS_KEY": KEY,
             "SOCKERLESS_GCP_STORAGE_ENDPOINT": self.storage,
+            "SOCKERLESS_CLIENT_CERTIFICATES": json.dumps(
+                [{"subject": f"CN={tenant}", "tenant": tenant, "scope": "full"} for tenant in TENANTS]
+            ),
             "SOCKERLESS_REGISTRY_URL": self.storage,
             "SOCKERLESS_REGISTRY_PREFIX": "local/sockerless",
             "SOCKERLESS_GCR_PROJECT": "local",
@@ -228,13 +238,14 @@ class Deployment:
                 SOCKERLESS_GATEWAY_URL=f"http://{host}:{public}",
                 SOCKERLESS_LISTEN=f"tcp://127.0.0.1:{port}",
                 SOCKERLESS_DOCKER_LISTEN=f"tcp://127.0.0.1:{raw}",
+                SOCKERLESS_DOCKER_PROXY_PROTOCOL="1",
                 SOCKERLESS_PEER_CONNECTIONS="0",
             )
             command = _python("agent_gateway.entrypoint")
             self.gateways.append(Process(f"gateway{number}", command, variables, self.directory, port))
             self.fronts.append(self._limited(f"gateway-front{number}", host, public, f"127.0.0.1:{port}"))
             docker.append(f"127.0.0.1:{raw}")
-        command = haproxy(self.directory, self.ports, docker)
+        command = haproxy(self.directory, self.ports, docker, TENANTS)
         self.fronts.append(Process("haproxy", command, os.environ, self.directory, self.ports.public))
 
     def _limited(self, name: str, host: str, port: int, target: str) -> Process:

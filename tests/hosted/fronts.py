@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.contract.client_authority import Authority
 from tests.contract.connect_certificates import certificate
 from tests.hosted.process import free_port, program
 
@@ -70,7 +71,7 @@ backend http1
 backend http2
     server front {http2}
 frontend docker
-    bind 127.0.0.1:{docker} ssl crt {directory}/haproxy.pem
+    bind 127.0.0.1:{docker} ssl crt {directory}/haproxy.pem ca-file {directory}/client-ca.pem verify optional
     default_backend gateways
 backend gateways
     balance roundrobin
@@ -108,15 +109,24 @@ def nginx(directory: Path, ports: Ports, planes: Sequence[str]) -> list[str]:
     ]
 
 
-def haproxy(directory: Path, ports: Ports, gateways: Sequence[str]) -> list[str]:
-    """Writes its configuration, with `ca.pem` for its clients in the folder `tls`; the command."""
+def haproxy(directory: Path, ports: Ports, gateways: Sequence[str], certified: Sequence[str]) -> list[str]:
+    """Writes its configuration, `ca.pem` for its clients in the folder `tls`, and for each common name of `certified`
+    the folder `tls-NAME` with a client certificate besides; the command."""
     tls = directory / "tls"
     tls.mkdir()
     certificate(tls)
     (tls / "cert.pem").rename(tls / "ca.pem")
     (directory / "haproxy.pem").write_bytes((tls / "ca.pem").read_bytes() + (tls / "key.pem").read_bytes())
     (tls / "key.pem").unlink()
-    servers = "\n".join(f"    server gateway{n} {address}" for n, address in enumerate(gateways))
+    clients = Authority()
+    (directory / "client-ca.pem").write_bytes(clients.pem)
+    for name in certified:
+        held = directory / f"tls-{name}"
+        held.mkdir()
+        (held / "ca.pem").write_bytes((tls / "ca.pem").read_bytes())
+        for file, pem in zip(("cert.pem", "key.pem"), clients.issue(name), strict=True):
+            (held / file).write_bytes(pem)
+    servers = "\n".join(f"    server gateway{n} {address} send-proxy-v2-ssl-cn" for n, address in enumerate(gateways))
     path = directory / "haproxy.cfg"
     places = {"http1": f"127.0.0.1:{ports.limited}", "http2": f"127.0.0.1:{ports.http2}"}
     path.write_text(
