@@ -11,7 +11,6 @@ import logging
 import secrets
 import time
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from control_plane.errors import DockerError
@@ -30,8 +29,6 @@ _LONGEST_PAUSE = 10.0
 """Seconds between two attempts at most, while the store does not take what is pending."""
 _MOST_PENDING = 4 * HISTORY
 """Events of a tenant that wait for a store that is away; beyond that the oldest are lost."""
-_PATIENCE = 2.0
-"""Seconds that whoever wants an event to be in the store waits for it."""
 _KEY_SECONDS = 60.0
 """Age at which a batch that the store has not taken gets another key."""
 _LOOK_AFTER = 8 * HISTORY
@@ -92,9 +89,6 @@ class EventHistory:
         self._writing: dict[str, _Batch] = {}
         self._written: dict[str, _Written] = {}
         self._flusher: asyncio.Task[None] | None = None
-        self._hurry = asyncio.Event()
-        self._flushed = asyncio.Event()
-        """Set, and another in its place, after each round."""
 
     def add(self, event: Event) -> None:
         """Written soon. Never blocks and never fails."""
@@ -105,19 +99,6 @@ class EventHistory:
             _log.warning("%d events of the history are lost: the store takes none", HISTORY)
         if self._flusher is None:
             self._flusher = asyncio.get_running_loop().create_task(self._flush_soon())
-
-    async def written(self, event: Event) -> None:
-        """Returns once the event is in the store; after a while also when the store takes none."""
-        self._hurry.set()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE):
-                while self._waits(event):
-                    await self._flushed.wait()
-
-    def _waits(self, event: Event) -> bool:
-        writing = self._writing.get(event.tenant)
-        there = [*self._pending.get(event.tenant, ()), *(writing.events if writing is not None else ())]
-        return any(one is event for one in there)
 
     async def read(self, tenant: str, since: int) -> tuple[list[Document], list[Event]]:
         """The batches from a moment on (Unix nanoseconds), and the events in them or waiting here, oldest first."""
@@ -143,19 +124,11 @@ class EventHistory:
 
     async def _flush_soon(self) -> None:
         """Until all is written. A store that fails is asked again, less and less often; events gather meanwhile."""
-        pause, well = _BATCH_SECONDS, True
+        pause = _BATCH_SECONDS
         try:
             while self._pending or self._writing:
-                if well:
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(self._hurry.wait(), pause)
-                else:
-                    await asyncio.sleep(pause)
-                self._hurry.clear()
-                well = await self.flush()
-                pause = _BATCH_SECONDS if well else min(pause * 2, _LONGEST_PAUSE)
-                self._flushed.set()
-                self._flushed = asyncio.Event()
+                await asyncio.sleep(pause)
+                pause = _BATCH_SECONDS if await self.flush() else min(pause * 2, _LONGEST_PAUSE)
         finally:
             self._flusher = None
 

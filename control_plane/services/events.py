@@ -1,9 +1,7 @@
 """`docker events`: published in memory at once, kept in the store in batches.
 
-Nobody waits for an event to be written, but for those of a container's life where several control planes share the
-store: what follows from them may be told by another, and must not get there first.
-Listeners of this process get events from memory; those of other processes are told the batch itself by their watch of
-the store, and read nothing for it.
+Nobody waits for an event to be written. Listeners of this process get it from memory; those of other processes are
+told the batch itself by their watch of the store, and read nothing for it.
 """
 
 from __future__ import annotations
@@ -24,7 +22,6 @@ __all__ = ["HISTORY", "Events"]
 
 _log = logging.getLogger(__name__)
 
-_CAUSES = frozenset({"create", "start", "die"})
 _LISTENER_QUEUE = 1024
 """Events kept for a listener that does not read; beyond that the oldest are dropped."""
 _KEYS = 1024
@@ -36,10 +33,8 @@ _AGAIN = 1.0
 class Events:
     """The tenants' events."""
 
-    def __init__(self, store: Store, *, shared: bool = False) -> None:
-        """`shared`: other processes publish too."""
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._shared = shared
         self._history = EventHistory(store)
         self._listeners: dict[str, set[asyncio.Queue[Event]]] = {}
         self._last = 0
@@ -51,7 +46,7 @@ class Events:
     async def publish(
         self, tenant: str, type: str, action: str, actor_id: str, attributes: Mapping[str, str] | None = None
     ) -> None:
-        """Tells the listeners now and the store soon. Never fails."""
+        """Tells the listeners now and the store soon. Never blocks and never fails."""
         # Two events of one tick keep their order by time alone.
         self._last = max(time.time_ns(), self._last + 1)
         event = Event(
@@ -65,8 +60,6 @@ class Events:
         for queue in self._listeners.get(tenant, ()):
             _put(queue, event)
         self._history.add(event)
-        if self._shared and type == "container" and action in _CAUSES:
-            await self._history.written(event)
 
     async def publish_container(
         self, container: Container, action: str, attributes: Mapping[str, str] | None = None

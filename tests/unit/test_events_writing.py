@@ -112,27 +112,6 @@ async def test_what_waits_is_part_of_the_history_once(store: Moody) -> None:
     await events.close()
 
 
-async def test_what_others_may_follow_up_is_in_the_store_at_once(store: Moody) -> None:
-    events = Events(store, shared=True)
-    for action in ("create", "start", "die"):
-        await events.publish("t", "container", action, action)
-        assert (await _written(store))[-1] == action
-    await events.publish("t", "container", "destroy", "destroy")
-    assert "destroy" not in await _written(store), "nothing follows from it"
-    await events.close()
-    assert await _written(store) == ["create", "start", "die", "destroy"]
-
-
-async def test_a_store_that_stays_away_holds_nobody_up(store: Moody, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("control_plane.services.event_history._PATIENCE", 0.05)
-    events = Events(store, shared=True)
-    store.failing = 10**6
-    await asyncio.wait_for(events.publish("t", "container", "start", "c"), 5)
-    store.failing = 0
-    await events.close()
-    assert await _written(store) == ["c"]
-
-
 async def test_what_waits_for_a_store_that_stays_away_is_bounded(store: Moody) -> None:
     events = Events(store)
     store.failing = 10**6
