@@ -47,7 +47,7 @@ class ControlPlane:
     def __init__(self, deployment: Deployment, store: Store, relays: Mapping[str, Relay] | None = None) -> None:
         """`relays` are the gateways in this process, by URL; all others are dialled."""
         self.store = store
-        self._events = Events(store)
+        self._events = Events(store, shared=not deployment.run.sole_instance)
         self._upstreams = UpstreamRegistries(
             RegistryPolicy(
                 deployment.registry_mirrors,

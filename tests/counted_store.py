@@ -14,6 +14,7 @@ class CountedStore:
     """`Store` on top of another one. Firestore's counting: a read for each document, one for an empty answer."""
 
     def __init__(self, inner: Store) -> None:
+        self.lag = inner.lag
         self.inner = inner
         self.reads = 0
         self.writes = 0

@@ -16,6 +16,7 @@ from control_plane.errors import DockerError
 from control_plane.model import Container, Event
 from control_plane.services.event_filters import EventFilters
 from control_plane.services.event_history import HISTORY, LATENESS, EventHistory, decode, identity, key_at, time_of
+from control_plane.services.event_order import InOrder
 from control_plane.store.base import Document, Store
 
 __all__ = ["HISTORY", "Events"]
@@ -33,8 +34,10 @@ _AGAIN = 1.0
 class Events:
     """The tenants' events."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, shared: bool = False) -> None:
+        """`shared`: other processes publish too, so listeners hear of an event when theirs have had time to arrive."""
         self._store = store
+        self._settle = store.lag if shared else 0.0
         self._history = EventHistory(store)
         self._listeners: dict[str, set[asyncio.Queue[Event]]] = {}
         self._last = 0
@@ -85,11 +88,14 @@ class Events:
                 at = event.time_nano
                 if at >= (since or 0) and (until is None or at <= until) and filters.include(event):
                     yield event
-            while (remaining := _remaining(until)) is None or remaining > 0:
+            live = InOrder(queue, self._settle)
+            while (remaining := _remaining(until, self._settle)) is None or remaining > 0:
                 try:
-                    event = await asyncio.wait_for(queue.get(), remaining)
+                    event = await live.next(remaining)
                 except TimeoutError:
                     return
+                if until is not None and event.time_nano > until:
+                    continue
                 if identity(event) not in replayed and filters.include(event):
                     yield event
 
@@ -210,5 +216,5 @@ def _put(queue: asyncio.Queue[Event], event: Event) -> None:
     queue.put_nowait(event)
 
 
-def _remaining(until: int | None) -> float | None:
-    return None if until is None else (until - time.time_ns()) / 1e9
+def _remaining(until: int | None, settle: float) -> float | None:
+    return None if until is None else (until - time.time_ns()) / 1e9 + settle

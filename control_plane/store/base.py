@@ -52,6 +52,9 @@ class StoreFull(Exception):
 class Store(Protocol):
     """Compare-and-set document store. Keys are unique per (collection, tenant)."""
 
+    lag: float
+    """Seconds within which a watch tells what another process has written, when all goes well."""
+
     async def get(self, collection: Collection, tenant: str, key: str) -> Document | None:
         """One document, or None."""
         ...

@@ -95,7 +95,8 @@ _CLOSED = "the endpoint is shutting down"
 class HostedStore:
     """`Store` on a cloud's documents."""
 
-    def __init__(self, documents: Documents) -> None:
+    def __init__(self, documents: Documents, lag: float) -> None:
+        self.lag = lag
         self._documents = documents
         self._feeds = Feeds(documents.opened, documents.closed)
         self._closed = False

@@ -27,6 +27,7 @@ class SealedStore:
     """`Store` on top of another one."""
 
     def __init__(self, inner: Store, wrapper: KeyWrapper, fields: Fields = SECRET_FIELDS) -> None:
+        self.lag = inner.lag
         self._inner = inner
         self._sealer = Sealer(wrapper)
         self._fields = fields

@@ -46,6 +46,8 @@ Documents = list[Document]
 class SqliteStore:
     """`Store` on one file. Open it inside the running event loop; close it there."""
 
+    lag = 0.2
+
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
         self._path.parent.mkdir(parents=True, exist_ok=True)
