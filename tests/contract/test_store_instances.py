@@ -199,6 +199,17 @@ async def test_watch_follows_another_instance_through_a_life(reopen: Open) -> No
             assert await next_change(changes) is None
 
 
+async def test_watch_follows_another_instance_beside_more_documents_than_a_page_has(reopen: Open) -> None:
+    writer, reader = await reopen(), await reopen()
+    await asyncio.gather(*(writer.create("containers", "t", f"c{n:03}", {}) for n in range(230)))
+    last = await writer.create("containers", "t", "last", {"n": 0})
+    async with aclosing(reader.watch("containers", "t", "last")) as changes:  # type: ignore[type-var]
+        assert await next_change(changes) == last
+        for number in range(3):
+            last = await writer.replace(last, {"n": number + 1})
+            assert await next_change(changes) == last
+
+
 async def test_watch_of_a_collection_is_told_of_another_instances_writes(reopen: Open) -> None:
     writer, reader = await reopen(), await reopen()
     old = await writer.create("events", "t", "old", {})
