@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 AGENT := agent_gateway/agent/dist/sockerless-agent-linux-amd64
 AGENT_SOURCES := $(wildcard agent_gateway/agent/*.go agent_gateway/agent/*/*.go agent_gateway/agent/go.mod agent_gateway/agent/build.sh)
 
-.PHONY: setup demo test rehearsal check terraform-check bench up format docs lock clean
+.PHONY: setup demo test rehearsal check terraform-check bench images up format docs lock clean
 
 setup: $(VENV)/.installed $(AGENT)
 
@@ -28,11 +28,14 @@ demo: setup
 WORKERS ?= 3
 
 test: setup
+	.ci/system_packages test
 	$(PY) -m pytest -n $(WORKERS) --dist loadscope
 
-# Three control planes, two gateways, two tenants and the fronts before them, as processes of this machine.
+# Three control planes, two gateways, two tenants and the fronts before them, as processes of this machine: on each
+# kind of store. `test` has it on one.
 rehearsal: setup
-	$(PY) -m pytest tests/hosted
+	.ci/system_packages test
+	REHEARSAL_STORES=sqlite,firestore,cosmos $(PY) -m pytest tests/hosted
 
 check: setup
 	$(VENV)/bin/ruff check .
@@ -61,6 +64,19 @@ docs: setup
 
 bench: setup
 	$(PY) -m tests.bench
+
+# The images under deploy/. Needs a docker that builds, and the network: Python's image from Docker Hub, the Functions host
+# from Microsoft's registry (Azure alone), packages from PyPI. `deploy/try.sh` runs what came out.
+DOCKER_BUILD ?= docker build
+CLOUDS ?= gcp azure
+
+images:
+	$(DOCKER_BUILD) -f deploy/gateway.Dockerfile -t sockerless/gateway .
+	$(DOCKER_BUILD) -f deploy/connect.Dockerfile -t sockerless/connect .
+	set -e; for cloud in $(CLOUDS); do \
+		$(DOCKER_BUILD) -f deploy/control_plane.Dockerfile --build-arg CLOUD=$$cloud -t sockerless/control-plane:$$cloud .; \
+		$(DOCKER_BUILD) -f deploy/functions.Dockerfile --build-arg CLOUD=$$cloud -t sockerless/functions:$$cloud .; \
+	done
 
 up: setup
 	$(VENV)/bin/sockerless up

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from agent_gateway import trace_context
 from agent_gateway.client_half import StreamError
 from agent_gateway.tickets import GatewayTokens
 
@@ -53,6 +54,8 @@ class HijackRequest:
     body: Any = None
     certificate: str = ""
     """Subject of the client's certificate, verified by the TLS proxy in front."""
+    address: str = ""
+    """Of the client, as that proxy says; empty where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,7 @@ class _Calls:
                 "authorization": request.authorization,
                 "body": request.body,
                 **({"certificate": request.certificate} if request.certificate else {}),
+                **({"address": request.address} if request.address else {}),
             },
         )
         try:
@@ -236,7 +240,7 @@ class HttpControlPlane(_Calls):
                 max_connections=512, max_keepalive_connections=64, keepalive_expiry=_KEEP_ALIVE_SECONDS
             )
             self._client = httpx.AsyncClient(base_url=self._url, limits=limits)
-        headers = {"authorization": authorization, "content-type": "application/json"}
+        headers = {"authorization": authorization, "content-type": "application/json", **trace_context.carried()}
         patience = httpx.Timeout(timeout, connect=_CONNECT_SECONDS)
         for again in range(_CONNECT_TRIES):
             try:

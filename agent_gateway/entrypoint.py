@@ -7,7 +7,10 @@
 - `SOCKERLESS_DOCKER_LISTEN`: for Docker clients over raw TCP, behind a proxy that ends their TLS; none by default.
 - `SOCKERLESS_DRAIN_SECONDS`: between SIGTERM and the end (10).
 - `SOCKERLESS_PROXY_SECRET`, or `_FILE`: what that proxy shows when it names a client's certificate; 32 bytes at least.
+- `SOCKERLESS_DOCKER_PROXY_PROTOCOL`: 1: that proxy begins every connection with a PROXY protocol header, version 2.
+- `SOCKERLESS_DOCKER_PROXIES`: with it, the addresses and networks such connections come from (`127.0.0.0/8,::1`).
 - `SOCKERLESS_PEER_CONNECTIONS`: most connections of one address that have shown no valid token (1024; 0: any number).
+- `OTEL_EXPORTER_OTLP_ENDPOINT`: switches traces on.
 """
 
 from __future__ import annotations
@@ -22,13 +25,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from agent_gateway import traces
 from agent_gateway.control_plane_client import HttpControlPlane
+from agent_gateway.front_door.proxied import networks
 from agent_gateway.registration import Registration
 from agent_gateway.server import Gateway, GatewaySettings
 from agent_gateway.tickets import GatewayTokens
 
 _LOGGER = logging.getLogger("agent_gateway")
 _KEY_LEAST = 32
+_LOOPBACK = ("127.0.0.0/8", "::1")
 _DEFAULT_DRAIN_SECONDS = 10.0
 _DEFAULT_PEER_CONNECTIONS = 1024
 _LAST_CALLS_SECONDS = 2.0
@@ -51,6 +57,7 @@ class Environment:
     drain_seconds: float
     peer_connections: int
     proxy_secret: str
+    docker_proxies: list[str]
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> Environment:
@@ -60,6 +67,13 @@ class Environment:
             listen = [f"tcp://0.0.0.0:{variables['PORT']}"]
         if not listen:
             raise NotConfigured("SOCKERLESS_LISTEN (or PORT) must say where agents are served, as tcp://0.0.0.0:8080")
+        secret = _secret(variables, "SOCKERLESS_PROXY_SECRET", least=0).decode("latin-1")
+        proxies = _proxies(variables)
+        if secret and proxies:
+            raise NotConfigured(
+                "SOCKERLESS_PROXY_SECRET and SOCKERLESS_DOCKER_PROXY_PROTOCOL: one of them, because certificates are "
+                "named either in headers or in the PROXY protocol"
+            )
         return cls(
             _url(variables, "SOCKERLESS_CONTROL_PLANE_URL"),
             _secret(variables, "SOCKERLESS_KEY", least=_KEY_LEAST),
@@ -68,7 +82,8 @@ class Environment:
             _addresses(variables, "SOCKERLESS_DOCKER_LISTEN"),
             _number(variables, "SOCKERLESS_DRAIN_SECONDS", _DEFAULT_DRAIN_SECONDS),
             int(_number(variables, "SOCKERLESS_PEER_CONNECTIONS", _DEFAULT_PEER_CONNECTIONS)),
-            _secret(variables, "SOCKERLESS_PROXY_SECRET", least=0).decode("latin-1"),
+            secret,
+            proxies,
         )
 
 
@@ -76,10 +91,28 @@ def _addresses(variables: Mapping[str, str], name: str) -> list[str]:
     return [part.strip() for part in variables.get(name, "").split(",") if part.strip()]
 
 
+def _proxies(variables: Mapping[str, str]) -> list[str]:
+    switch, name = variables.get("SOCKERLESS_DOCKER_PROXY_PROTOCOL", ""), "SOCKERLESS_DOCKER_PROXIES"
+    given = _addresses(variables, name)
+    if switch not in ("", "0", "1"):
+        raise NotConfigured(f"SOCKERLESS_DOCKER_PROXY_PROTOCOL must be 1 or 0, not {switch!r}")
+    if switch != "1":
+        if given:
+            raise NotConfigured(f"{name} means nothing without SOCKERLESS_DOCKER_PROXY_PROTOCOL=1")
+        return []
+    try:
+        networks(given)
+    except ValueError as error:
+        raise NotConfigured(f"{name}: {error}") from None
+    return given or list(_LOOPBACK)
+
+
 def _url(variables: Mapping[str, str], name: str) -> str:
     url = variables.get(name, "").rstrip("/")
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    # Agents are told of several with spaces between them.
+    listable = url.isascii() and url.isprintable() and not set(" ,") & set(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or not listable:
         raise NotConfigured(f"{name} must be a URL that begins with http:// or https://, not {url!r}")
     return url
 
@@ -124,6 +157,7 @@ class GatewayProcess:
             agent_listen=environment.listen,
             control_plane_url=environment.control_plane_url,
             proxy_secret=environment.proxy_secret,
+            docker_proxies=environment.docker_proxies,
             peer_connections=environment.peer_connections,
         )
         self.gateway = Gateway(settings, self._control_plane, where=self._control_plane.where)
@@ -168,6 +202,15 @@ async def _run(environment: Environment) -> None:
     await GatewayProcess(environment).serve(stop)
 
 
+def _set_traces_up(variables: Mapping[str, str]) -> None:
+    try:
+        traces.set_up(variables)
+    except ImportError as error:
+        raise NotConfigured(
+            f"{traces.ENDPOINT} is set, but {error.name} is not installed: pip install 'sockerless[telemetry]'"
+        ) from None
+
+
 def _raise_file_limit() -> None:
     """Each link and stream is a socket."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -178,8 +221,10 @@ def main(variables: Mapping[str, str] | None = None) -> int:
     """Runs until SIGTERM; the result is the process's exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # one line per request
+    variables = os.environ if variables is None else variables
     try:
-        environment = Environment.read(os.environ if variables is None else variables)
+        environment = Environment.read(variables)
+        _set_traces_up(variables)
     except NotConfigured as error:
         print(f"sockerless gateway: {error}", file=sys.stderr)
         return 2
@@ -189,6 +234,8 @@ def main(variables: Mapping[str, str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"sockerless gateway: {error}", file=sys.stderr)
         return 1
+    finally:
+        traces.switch_off()
     return 0
 
 

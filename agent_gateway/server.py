@@ -7,16 +7,19 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from agent_gateway import traces
 from agent_gateway.asgi import App
 from agent_gateway.control_plane_client import ControlPlane
 from agent_gateway.front_door.app import FrontDoor
+from agent_gateway.front_door.clients import Clients
 from agent_gateway.front_door.forward import Forward
 from agent_gateway.front_door.http import HttpServer
+from agent_gateway.front_door.proxied import ProxiedListener
 from agent_gateway.publisher.memory import Memory
 from agent_gateway.publisher.publisher import Publisher
 from agent_gateway.relay.app import RelayApp
@@ -50,6 +53,9 @@ class GatewaySettings:
     """Where it is kept what published ports are listened for on this machine; None: nobody listens here."""
     shared_network: bool = False
     """Containers have this machine's network: what they publish under its own number is there already."""
+    docker_proxies: list[str] = field(default_factory=list)
+    """Addresses and networks of the proxies that alone may connect to the Docker listeners, and that begin every
+    connection with a PROXY protocol header; empty: clients connect as they are, and no header is understood."""
     peer_connections: int = 0
     """Most connections of one address to the agent listeners that have shown no valid token; 0: any number."""
 
@@ -89,9 +95,11 @@ class Gateway:
             self._relay_for,
             relay_app,
             local_only=settings.local_only,
-            proxy_secret=settings.proxy_secret,
+            clients=Clients(settings.key, settings.url, proxy_secret=settings.proxy_secret),
         )
-        self._docker = HttpServer(front_door, relay_app)
+        self._docker = HttpServer(traces.around(front_door, relay_app.serves), relay_app)
+        proxies = settings.docker_proxies
+        self._accept_docker = ProxiedListener(self._docker, proxies) if proxies else self._docker
         self._agent = HttpServer(
             relay_app, relay_app, keep_alive_seconds=_AGENT_KEEP_ALIVE_SECONDS, most_of_peer=settings.peer_connections
         )
@@ -107,7 +115,7 @@ class Gateway:
             for address in self._settings.agent_listen:
                 self.agent_addresses.append(await self._listen(address, self._agent))
             for address in self._settings.docker_listen:
-                self.docker_addresses.append(await self._listen(address, self._docker))
+                self.docker_addresses.append(await self._listen(address, self._accept_docker))
         except BaseException:
             self._close_listeners()
             raise
@@ -150,10 +158,10 @@ class Gateway:
             return self.agents
         remote = self._remotes.get(url)
         if remote is None:
-            remote = self._remotes[url] = RemoteRelay(url, where=self._where)
+            remote = self._remotes[url] = RemoteRelay(url, where=self._where, patient=True)
         return remote
 
-    async def _listen(self, address: str, server: HttpServer) -> str:
+    async def _listen(self, address: str, server: Callable[[], asyncio.Protocol]) -> str:
         loop = asyncio.get_running_loop()
         parts = urlsplit(address)
         if parts.scheme == "unix" and parts.path:

@@ -20,8 +20,9 @@ Moved = Callable[[str], Awaitable[str]]
 
 It is asked before each redial. StreamError below 500: the stream is over; any other: it is dialled where it was.
 """
-_STOOD_SECONDS = 5.0
-"""A connection that stood for so long was a good one, also when the agent has not spoken yet."""
+_STOOD_SECONDS = 4.0
+"""A connection that stood for so long was a good one, also when the agent has not spoken yet. Relays give attachments
+that look for their agent five seconds."""
 _FRONT_ENDS_BUSY = (408, 429)
 """What front ends say while they have no instance to pass a connection on to."""
 

@@ -19,6 +19,7 @@ __all__ = ["ClientHalf", "Relay", "RemoteRelay", "Stream", "StreamError", "new_s
 
 CALL_SECONDS = 60.0
 _CONNECT_SECONDS = 3.0
+_UNREACHABLE = 503
 _KEEP_ALIVE_SECONDS = 20.0
 """Less than the relay keeps an idle connection: a call never meets its end."""
 
@@ -168,15 +169,21 @@ class GatewayUnreachable(StreamError):
 class RemoteRelay:
     """A relay in another process: streams are websockets, calls are HTTP. `url` is `http(s)://host[:port][/prefix]`."""
 
-    def __init__(self, url: str, key: bytes | None = None, where: Where | None = None) -> None:
-        """With `where` streams go on at another relay when their agent has moved there."""
+    def __init__(
+        self, url: str, key: bytes | None = None, where: Where | None = None, *, patient: bool = False
+    ) -> None:
+        """With `where` streams go on at another relay when their agent has moved there.
+
+        `patient`: also when the relay cannot be reached to begin with. For who only joins streams.
+        """
         self._url = url.rstrip("/")
         self._key = key
         self._where = where
+        self._patient = patient and where is not None
         self._client: Any = None
 
     async def join(self, half: ClientHalf, stream_id: str, ticket: str) -> None:
-        """Dials the relay. Raises StreamError: the relay's refusal, or 503 when it can't be reached."""
+        """Dials the relay. Raises StreamError: the relay's refusal, or 503 when it can't be had (unless patient)."""
         from agent_gateway.stream_dial import WebsocketCarrier
 
         async def moved(_: str) -> str:
@@ -184,7 +191,13 @@ class RemoteRelay:
             return stream_url(await self._where(stream_id, ticket), stream_id)
 
         url = stream_url(self._url, stream_id)
-        await WebsocketCarrier(half, url, ticket, moved=None if self._where is None else moved).dial()
+        carrier = WebsocketCarrier(half, url, ticket, moved=None if self._where is None else moved)
+        try:
+            await carrier.dial()
+        except StreamError as error:
+            if error.status != _UNREACHABLE or not self._patient:
+                raise
+            carrier.take_over()
 
     async def open(self, tenant: str, container: str, kind: str, params: Mapping[str, Any]) -> Stream:
         """Mints a ticket and dials."""

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from picows import WSListener, WSMsgType, WSTransport, picows, ws_connect
 
+from agent_gateway import trace_context
 from agent_gateway import websocket_frames as frames
 from agent_gateway.protocol import CLOSE_OK, CLOSE_PROTOCOL_ERROR, MAX_BINARY
 
@@ -89,7 +90,7 @@ async def dial(
 
     `tls` and `proxy` (`http://host:port`) are for `https` and `wss`, and for what is not on this machine.
     """
-    headers = {"Authorization": f"Bearer {token}"}
+    headers = {"Authorization": f"Bearer {token}", **trace_context.carried()}
     if url.startswith("unix://"):
         transport = await _dial_unix(url, listener, headers)
     else:

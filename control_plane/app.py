@@ -153,7 +153,9 @@ class App:
             route = matched[0].route
             query = scope.get("query_string", b"").decode("latin-1")
             caller = callers[0] if callers else None
-            audit.record(Entry(caller, f"{route.method} {route.path}", matched[1], query, status, made))
+            gateway, address = self._gate.vouched(scope)
+            action = f"{route.method} {route.path}"
+            audit.record(Entry(caller, action, matched[1], query, status, made, gateway, address))
 
     def _negotiate(self, text: str) -> tuple[int, int]:
         """The API version asked for. Raises InvalidParameter with moby's texts."""

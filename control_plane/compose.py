@@ -47,7 +47,7 @@ class ControlPlane:
     def __init__(self, deployment: Deployment, store: Store, relays: Mapping[str, Relay] | None = None) -> None:
         """`relays` are the gateways in this process, by URL; all others are dialled."""
         self.store = store
-        self._events = Events(store)
+        self._events = Events(store, shared=not deployment.run.sole_instance)
         self._upstreams = UpstreamRegistries(
             RegistryPolicy(
                 deployment.registry_mirrors,
@@ -164,7 +164,7 @@ class ControlPlane:
         await self.services.images.warm()
 
     async def reconcile(self) -> None:
-        """One pass over all containers, to its end: for whoever calls on a schedule."""
+        """One pass over all that is due, to its end, unless another makes them: for whoever calls on a schedule."""
         await self._runs.reconciler.pass_once()
         await self._settle()
 
@@ -196,6 +196,7 @@ class ControlPlane:
             self._reconciling.cancel()
             await asyncio.gather(self._reconciling, return_exceptions=True)
         await self._runs.background.close()
+        await self._runs.reconciler.leave()
         await self._events.close()
         await self._agents.close()
         await self._platforms.close()

@@ -185,6 +185,8 @@ class ExecSession(Entity):
     status: Literal["created", "running", "exited"] = "created"
     pid: int = 0
     exit_code: int | None = None
+    attempt: str = ""
+    """Of the request that claimed its start, when that can be sent again."""
     can_remove: bool = False
     created_at: str
 

@@ -56,6 +56,9 @@ class FakeImages:
             raise NotFound(f"No such image: {reference}:latest")
         return self.known[reference]
 
+    async def ids(self, tenant: str, texts: Any) -> dict[str, str]:
+        return {text: self.known[text].id for text in texts if text in self.known}
+
     async def list(self, tenant: str, filters: Any, version: Any, *, shared_size: bool) -> list[dict[str, Any]]:
         return [{"Id": IMAGE_ID, "Size": 4096, "Containers": -1}]
 

@@ -100,12 +100,12 @@ func (a *Agent) main() {
 
 // become makes the agent that of a container; later it may be given another address or token.
 func (a *Agent) become(id, callback, token string) error {
-	gateway, err := websocket.ParseGateway(callback, token)
+	gateways, err := websocket.ParseGateways(callback, token)
 	if err != nil {
 		return err
 	}
 	a.callback, a.token = callback, token
-	if a.gateway.Swap(a.places.give(gateway, token)) == nil {
+	if a.gateway.Swap(a.places.give(gateways, token)) == nil {
 		a.id, a.container = id, archive.Container{ID: id}
 		a.mark()
 	}

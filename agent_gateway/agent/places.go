@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"sync"
 
 	"sockerless/agent/internal/websocket"
@@ -17,19 +18,22 @@ type places struct {
 	mu       sync.Mutex
 	token    string
 	home     *websocket.Gateway // given by the environment or an invocation
+	given    []*websocket.Gateway // with it
+	known    bool                 // one of them has welcomed the agent
 	current  *websocket.Gateway // that had the link last
 	wanted   *websocket.Gateway // named by a gateway that goes away
 	others   []*websocket.Gateway
 	failures int // dials without a welcome, since the last one
 }
 
-// give sets what the platform says: another address begins anew, another token is used from the next dial on.
-func (p *places) give(home *websocket.Gateway, token string) *websocket.Gateway {
+// give sets what the platform says: another first address begins anew, another token is used from the next dial on.
+func (p *places) give(given []*websocket.Gateway, token string) *websocket.Gateway {
+	home := given[0]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.token = token
+	p.token, p.given = token, given[:min(len(given), placesMost)]
 	if p.home == nil || !p.home.Same(home) {
-		p.home, p.current, p.wanted, p.others, p.failures = home, home, nil, nil, 0
+		p.home, p.current, p.wanted, p.others, p.failures, p.known = home, home, nil, nil, 0, false
 	}
 	return p.current.With(token)
 }
@@ -38,20 +42,32 @@ func (p *places) give(home *websocket.Gateway, token string) *websocket.Gateway 
 func (p *places) next() *websocket.Gateway {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	g := p.current
+	g, tries := p.current, triesBeforeMoving
+	if !p.known {
+		tries = 1 // nothing of the agent is anywhere yet
+	}
 	if p.wanted != nil {
 		g, p.wanted = p.wanted, nil
-	} else if p.failures >= triesBeforeMoving {
-		// The others and home in turn, between them the current one.
-		if n := p.failures - triesBeforeMoving; n%2 == 0 {
-			if n = n / 2 % (len(p.others) + 1); n < len(p.others) {
-				g = p.others[n]
-			} else {
-				g = p.home
-			}
+	} else if n := p.failures - tries; n >= 0 && n%2 == 0 {
+		// The others in turn, between them the current one.
+		if elsewhere := p.elsewhere(); len(elsewhere) > 0 {
+			g = elsewhere[n/2%len(elsewhere)]
 		}
 	}
 	return g.With(p.token)
+}
+
+// elsewhere are the places but the current one, each once: what relays have told, then what was given. p.mu is held.
+func (p *places) elsewhere() []*websocket.Gateway {
+	found := []*websocket.Gateway{}
+	for _, list := range [][]*websocket.Gateway{p.others, p.given} {
+		for _, g := range list {
+			if !g.Same(p.current) && !slices.ContainsFunc(found, g.Same) {
+				found = append(found, g)
+			}
+		}
+	}
+	return found
 }
 
 // dialled counts a dial; it becomes the current place when it has brought a connection.
@@ -67,7 +83,7 @@ func (p *places) dialled(g *websocket.Gateway, connected bool) {
 // welcome: the current place is a good one.
 func (p *places) welcome() {
 	p.mu.Lock()
-	p.failures = 0
+	p.failures, p.known = 0, true
 	p.mu.Unlock()
 }
 

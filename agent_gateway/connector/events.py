@@ -8,11 +8,12 @@ from typing import Any
 import orjson
 
 from agent_gateway.asgi import Send
-from agent_gateway.connector.faults import Lost
-from agent_gateway.connector.requests import Asked, Continued, front_end_refusal, start
+from agent_gateway.connector.requests import Asked, Continued, start
 from agent_gateway.connector.resumption import Resumption
-from agent_gateway.connector.upstream import Upstream, chunks, from_front_end
+from agent_gateway.connector.upstream import Upstream, chunks
 from agent_gateway.control_plane_client import Refused
+from agent_gateway.faults import Lost
+from agent_gateway.front_end import from_front_end, front_end_refusal
 
 _SECOND = 1_000_000_000
 _OVERLAP = 5 * _SECOND
@@ -42,7 +43,7 @@ class FollowedEvents(Continued):
             raise Refused(502, f"the connection to {self._upstream.address.url} was lost: {lost}") from None
         if answer.status_code != 200 and from_front_end(answer):
             await answer.aclose()
-            raise front_end_refusal(self._upstream, answer)
+            raise front_end_refusal(self._upstream.address.url, answer.status_code)
         await send(start(answer))
         if answer.status_code == 200 and "since" not in asked.query:
             # Up to now the control plane tells us what happens; from here on it can be asked for.

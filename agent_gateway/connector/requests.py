@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from agent_gateway.asgi import Receive, Scope, Send, read_body, respond_message
-from agent_gateway.connector.faults import Lost
-from agent_gateway.connector.upstream import Headers, Upstream, chunks, from_front_end
+from agent_gateway.connector.upstream import Headers, Upstream, chunks
 from agent_gateway.control_plane_client import Refused
+from agent_gateway.faults import Lost
 from agent_gateway.front_door.forward import (
     HOP_BY_HOP,
     forwarded_headers,
@@ -20,6 +21,7 @@ from agent_gateway.front_door.forward import (
     request_body,
     while_client_stays,
 )
+from agent_gateway.front_end import from_front_end, front_end_refusal
 
 if TYPE_CHECKING:
     import httpx
@@ -28,10 +30,13 @@ _WHOLE_BODY = 256 * 1024
 """Bodies up to this are read before they are sent, so that they can be sent again."""
 _ROUTE = re.compile(r"(/v(\d{1,3})\.(\d{1,3}))?(/.*)")
 _OF_CONTAINER = re.compile(r"/containers/([^/]+)/([a-z]+)")
+_CREATE = "/containers/create"
 _TWICE_IS_ONCE = re.compile(
-    r"/containers/[^/]+/(?:start|stop|wait|resize|exec)|/exec/[^/]+/resize|/auth|/images/[^?]+/tag|/internal/v1/tickets"
+    rf"{_CREATE}|/containers/[^/]+/(?:start|stop|wait|resize|exec)|/exec/[^/]+/resize|/auth|/images/[^?]+/tag|/internal/v1/tickets"
 )
 """POSTs that change nothing when they are done a second time (an exec that is created twice is started once)."""
+ATTEMPT = b"sockerless-attempt"
+"""Header of a create that may be sent again: the second finds the container of the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +130,12 @@ class Requests:
         target = scope["raw_path"]
         if scope["query_string"]:
             target += b"?" + scope["query_string"]
+        headers = forwarded_headers(scope["headers"])
         again = not isinstance(content, AsyncIterator) and _may_repeat(scope)
+        if again and _makes_container(scope):
+            headers = [*headers, (ATTEMPT, secrets.token_hex(16).encode())]
         try:
-            answer = await self._upstream.ask(
-                scope["method"], target.decode("latin-1"), forwarded_headers(scope["headers"]), content, again=again
-            )
+            answer = await self._upstream.ask(scope["method"], target.decode("latin-1"), headers, content, again=again)
         except Lost as lost:
             raise Refused(502, f"the connection to {self._upstream.address.url} was lost: {lost}") from None
         try:
@@ -140,7 +146,7 @@ class Requests:
     async def pass_on(self, answer: httpx.Response, send: Send) -> None:
         """The answer as it comes. Raises ConnectionAbortedError when it is cut, so that the client sees a cut too."""
         if answer.status_code >= 300 and from_front_end(answer):
-            raise front_end_refusal(self._upstream, answer)
+            raise front_end_refusal(self._upstream.address.url, answer.status_code, http2=self._upstream.offers_http2)
         await send(start(answer))
         try:
             async for chunk in chunks(answer):
@@ -165,18 +171,6 @@ def start(answer: httpx.Response) -> dict[str, object]:
     return {"type": "http.response.start", "status": answer.status_code, "headers": headers}
 
 
-def front_end_refusal(upstream: Upstream, answer: httpx.Response) -> Refused:
-    """What a server said that is not the control plane, as an error Docker clients can show."""
-    status, url = answer.status_code, upstream.address.url
-    if status == 401 or status == 403:
-        return Refused(status, f"{url} refused the request before the control plane saw it ({status})")
-    if status == 413:
-        return Refused(413, f"{url} does not take a body of that size")
-    if status == 404 or 300 <= status < 400:
-        return Refused(502, f"{url} is not a Sockerless endpoint (it answered {status})")
-    return Refused(status if status >= 500 else 502, f"{url} has nobody to serve the request now ({status})")
-
-
 async def _content(scope: Scope, receive: Receive, sent: asyncio.Event) -> AsyncIterator[bytes] | bytes:
     length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
     if not length.isdigit() or int(length) > _WHOLE_BODY:
@@ -191,4 +185,12 @@ async def _content(scope: Scope, receive: Receive, sent: asyncio.Event) -> Async
 def _may_repeat(scope: Scope) -> bool:
     if scope["method"] in ("GET", "HEAD"):
         return True
-    return scope["method"] == "POST" and _TWICE_IS_ONCE.fullmatch(re.sub(r"^/v\d+\.\d+", "", scope["path"])) is not None
+    return scope["method"] == "POST" and _TWICE_IS_ONCE.fullmatch(_unversioned(scope)) is not None
+
+
+def _makes_container(scope: Scope) -> bool:
+    return scope["method"] == "POST" and _unversioned(scope) == _CREATE
+
+
+def _unversioned(scope: Scope) -> str:
+    return re.sub(r"^/v\d+\.\d+", "", scope["path"])

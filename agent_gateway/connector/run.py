@@ -13,15 +13,16 @@ from pathlib import Path
 
 import orjson
 
-from agent_gateway.connector.faults import CannotConnect, Lost
 from agent_gateway.connector.listener import Listener, default_address, listen
-from agent_gateway.connector.requests import Requests, front_end_refusal
+from agent_gateway.connector.requests import Requests
 from agent_gateway.connector.tickets import Relays, UserTickets
 from agent_gateway.connector.tokens import TokenOptions, Tokens, tokens
-from agent_gateway.connector.upstream import Address, Upstream, from_front_end
+from agent_gateway.connector.upstream import Address, Upstream
 from agent_gateway.control_plane_client import Refused
+from agent_gateway.faults import CannotConnect, Lost
 from agent_gateway.front_door.app import FrontDoor
 from agent_gateway.front_door.http import HttpServer
+from agent_gateway.front_end import from_front_end, front_end_refusal
 from agent_gateway.publisher.memory import Memory
 from agent_gateway.publisher.publisher import Publisher
 
@@ -139,7 +140,7 @@ class Connector:
         if from_front_end(answer):
             if answer.status_code == 200:
                 raise CannotConnect(f"{url} is not a Sockerless endpoint")
-            raise CannotConnect(front_end_refusal(self._upstream, answer).message)
+            raise CannotConnect(front_end_refusal(self._upstream.address.url, answer.status_code).message)
         raise CannotConnect(f"{url}: {_message(body) or answer.status_code}")
 
     async def listen(self, address: str, *, beyond_loopback: bool = False) -> None:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import re
+import secrets
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
 from agent_gateway.client_half import ClientHalf, StreamError
-from agent_gateway.connector.faults import Lost
-from agent_gateway.connector.requests import front_end_refusal
-from agent_gateway.connector.upstream import Upstream, chunks, from_front_end, is_loopback, proxy_for
+from agent_gateway.connector.upstream import Upstream, chunks, is_loopback, proxy_for
 from agent_gateway.control_plane_client import Grant, HijackRequest, Refused
+from agent_gateway.faults import Lost
+from agent_gateway.front_end import from_front_end, front_end_refusal
 from agent_gateway.stream_dial import WebsocketCarrier
 from agent_gateway.streams import stream_url
 from agent_gateway.websockets import Socket, dial
 
 _UNREACHABLE = 503
-_EXEC = re.compile(r"(?:/v\d+\.\d+)?/exec/[^/]+/start")
 
 
 class UserTickets:
@@ -28,14 +27,15 @@ class UserTickets:
         self._upstream = upstream
 
     async def tickets(self, request: HijackRequest) -> Grant:
-        """`POST /internal/v1/tickets`. An exec's ticket is asked for once: it is claimed with it. Raises Refused."""
-        body = orjson.dumps(
-            {"method": request.method, "path": request.path, "query": request.query, "body": request.body}
-        )
+        """`POST /internal/v1/tickets`. Raises Refused.
+
+        With an exec's ticket its one start is claimed: `attempt` says that it was for us, if the answer is lost.
+        """
+        asked = {"method": request.method, "path": request.path, "query": request.query, "body": request.body}
+        body = orjson.dumps(asked | {"attempt": secrets.token_hex(16)})
         headers = [(b"content-type", b"application/json")]
-        again = _EXEC.fullmatch(request.path) is None
         try:
-            answer = await self._upstream.ask("POST", "/internal/v1/tickets", headers, body, again=again)
+            answer = await self._upstream.ask("POST", "/internal/v1/tickets", headers, body, again=True)
             try:
                 content = b"".join([chunk async for chunk in chunks(answer)])
             finally:
@@ -43,7 +43,7 @@ class UserTickets:
         except Lost as lost:
             raise Refused(502, f"the connection to {self._upstream.address.url} was lost: {lost}") from None
         if answer.status_code != 200 and from_front_end(answer):
-            raise front_end_refusal(self._upstream, answer)
+            raise front_end_refusal(self._upstream.address.url, answer.status_code)
         try:
             found = orjson.loads(content)
             if answer.status_code != 200:

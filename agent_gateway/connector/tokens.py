@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent_gateway.connector.faults import CannotConnect
+from agent_gateway.faults import CannotConnect
 
 Fetch = Callable[[], Awaitable[str]]
 _MARGIN_SECONDS = 120.0

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from agent_gateway.connector.faults import CannotConnect, Lost, reason
 from agent_gateway.connector.tokens import Tokens
 from agent_gateway.control_plane_client import Refused
+from agent_gateway.faults import CannotConnect, Lost, reason
+from agent_gateway.front_end import from_front_end
 
 if TYPE_CHECKING:
     import httpx
@@ -28,6 +29,8 @@ Headers = list[tuple[bytes, bytes]]
 _CONNECT_SECONDS = 10.0
 _RECONNECT_SECONDS = 15.0
 """So long a request waits for an endpoint that was there before: it may be restarting."""
+_SERVED_SECONDS = 2.0
+"""A request whose connection stood for so long had somebody who worked at it."""
 _KEEP_IDLE_SECONDS = 120.0
 _FRONT_END_FAULTS = (429, 502, 503, 504)
 _KEEP_ALIVE = [
@@ -110,6 +113,11 @@ class Upstream:
         self._reached = False
         self._connect_faults = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 
+    @property
+    def offers_http2(self) -> bool:
+        """As far as is known: of an `https` endpoint it is found out by the first upload."""
+        return self._http2 is not None
+
     def _pool(self) -> httpx.AsyncClient:
         import httpx
 
@@ -141,20 +149,26 @@ class Upstream:
         broke, Refused when the endpoint can't be reached at all or there is no token.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _RECONNECT_SECONDS
+        deadline = 0.0  # set by the first failure: the request itself may take as long as it takes
         delay = 0.0
         while True:
+            begun = loop.time()
             try:
                 answer = await self._once(method, target, headers or [], content, token)
                 if not again or not from_front_end(answer) or answer.status_code not in _FRONT_END_FAULTS:
                     return answer
+                deadline = deadline or loop.time() + _RECONNECT_SECONDS
                 if loop.time() > deadline:
                     return answer
                 await answer.aclose()
             except Refused as refused:
+                deadline = deadline or loop.time() + _RECONNECT_SECONDS
                 if refused.status != 503 or self._given_up(deadline):
                     raise
             except Lost:
+                if loop.time() - begun > _SERVED_SECONDS:
+                    deadline = 0.0  # it was being served: the endpoint is not away
+                deadline = deadline or loop.time() + _RECONNECT_SECONDS
                 if not again or self._given_up(deadline):
                     raise
             if delay:
@@ -206,7 +220,7 @@ class Upstream:
         self, method: str, target: str, headers: Headers, content: AsyncIterator[bytes]
     ) -> httpx.Response | None:
         """The same over HTTP/2; None where that is not served."""
-        from agent_gateway.connector.uploads import NoHttp2, upload
+        from agent_gateway.uploads import NoHttp2, upload
 
         if self._http2 is None:
             return None
@@ -241,11 +255,6 @@ class Upstream:
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._client.aclose()
-
-
-def from_front_end(answer: httpx.Response) -> bool:
-    """Whether an answer is not the control plane's."""
-    return "api-version" not in answer.headers
 
 
 async def chunks(answer: httpx.Response) -> AsyncIterator[bytes]:

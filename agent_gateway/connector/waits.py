@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from agent_gateway.asgi import Send
-from agent_gateway.connector.faults import Lost
-from agent_gateway.connector.requests import Asked, Continued, front_end_refusal, start
+from agent_gateway.connector.requests import Asked, Continued, start
 from agent_gateway.connector.resumption import Resumption
-from agent_gateway.connector.upstream import Upstream, chunks, from_front_end
+from agent_gateway.connector.upstream import Upstream, chunks
 from agent_gateway.control_plane_client import Refused
+from agent_gateway.faults import Lost
+from agent_gateway.front_end import from_front_end, front_end_refusal
 
 if TYPE_CHECKING:
     import httpx
@@ -54,7 +55,7 @@ class ContinuedWait(Continued):
                 raise Refused(502, f"the connection to {self._upstream.address.url} was lost: {lost}") from None
             try:
                 if answer.status_code != 200 and from_front_end(answer):
-                    raise front_end_refusal(self._upstream, answer)
+                    raise front_end_refusal(self._upstream.address.url, answer.status_code)
                 self._begun = unix_seconds(answer.headers.get("date", ""))
                 # A client starts the container once it has this head: until then it must be known as it was.
                 self._before = await looking

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +14,9 @@ from agent_gateway.client_half import ClientHalf, StreamError
 from agent_gateway.control_plane_client import Grant, HijackRequest, Refused, Tickets
 from agent_gateway.front_door import web_pages
 from agent_gateway.front_door.attach_websocket import WebsocketClient, WebsocketStream
+from agent_gateway.front_door.clients import Clients
 from agent_gateway.front_door.hijacked import HijackedStream, RawClient, failure_text, stderr_text, stdout_text
+from agent_gateway.front_door.proxy_protocol import Proxied
 from agent_gateway.relay.app import RelayApp
 
 _HIJACK = re.compile(r"(?:/v\d+\.\d+)?/(?:containers/[^/]+/(attach)(/ws)?|exec/[^/]+/(start))")
@@ -48,10 +49,9 @@ class FrontDoor:
         relay_app: RelayApp | None = None,
         *,
         local_only: bool = False,
-        proxy_secret: str = "",
+        clients: Clients | None = None,
     ) -> None:
-        """`proxy_secret`: what the TLS proxy in front shows when it names the subject of a client's certificate."""
-        self._proxy_secret = proxy_secret.encode()
+        self._clients = clients or Clients()
         self._control_plane = control_plane
         self._inner = inner
         self._relay_for = relay_for
@@ -67,24 +67,24 @@ class FrontDoor:
         if _INTERNAL.fullmatch(path):
             await respond_message(send, 404, "page not found")
             return
+        try:
+            client = self._clients.of(scope)
+        except Refused as refused:
+            await respond_message(send, refused.status, refused.message)
+            return
         if path.endswith(("/start", "/attach", "/attach/ws")):
             match = _HIJACK.fullmatch(path)
             if match is not None and scope["method"] == ("GET" if match[2] else "POST"):
-                await self._hijack(scope, receive, send, websocket=bool(match[2]), is_exec=bool(match[3]))
+                await self._hijack(scope, receive, send, client, websocket=bool(match[2]), is_exec=bool(match[3]))
                 return
         elif self._relay_app is not None and self._relay_app.serves(path):
             await self._relay_app(scope, receive, send)
             return
-        await self._inner(scope, receive, send)
+        await self._inner(self._clients.attested(scope, client), receive, send)
 
-    def _subject(self, headers: dict[bytes, bytes]) -> str:
-        """Of the client's certificate; anyone can send the header, the proxy alone knows the secret."""
-        shown = headers.get(b"x-sockerless-proxy", b"")
-        if not self._proxy_secret or not hmac.compare_digest(shown, self._proxy_secret):
-            return ""
-        return headers.get(b"x-sockerless-client-certificate", b"").decode("latin-1")
-
-    async def _hijack(self, scope: Scope, receive: Receive, send: Send, *, websocket: bool, is_exec: bool) -> None:
+    async def _hijack(
+        self, scope: Scope, receive: Receive, send: Send, client: Proxied, *, websocket: bool, is_exec: bool
+    ) -> None:
         connection: Any = scope["extensions"]["tcp.hijack"]
         connection.expect_hijack()
         raw = await read_body(receive, _BODY_LIMIT)
@@ -97,14 +97,14 @@ class FrontDoor:
             await respond_message(send, 400, f"invalid JSON: {error}")
             return
         if is_exec and isinstance(body, dict) and body.get("Detach") is True:
-            await self._inner(scope, _replay(raw, receive), send)
+            await self._inner(self._clients.attested(scope, client), _replay(raw, receive), send)
             return
         headers = dict(scope["headers"])
         if websocket and headers.get(b"upgrade", b"").lower() != b"websocket":
             await respond_message(send, 400, "a websocket handshake is wanted")
             return
         try:
-            grant = await self._control_plane.tickets(_request(scope, headers, body, self._subject(headers)))
+            grant = await self._control_plane.tickets(_request(scope, headers, body, client))
             relay = self._relay_for(grant.relay_url)
             if websocket:
                 await _attach_websocket(connection, relay, grant)
@@ -119,14 +119,15 @@ class FrontDoor:
             return
 
 
-def _request(scope: Scope, headers: dict[bytes, bytes], body: Any, certificate: str) -> HijackRequest:
+def _request(scope: Scope, headers: dict[bytes, bytes], body: Any, client: Proxied) -> HijackRequest:
     return HijackRequest(
         scope["method"],
         scope["raw_path"].decode("latin-1"),
         scope["query_string"].decode("latin-1"),
         headers.get(b"authorization", b"").decode("latin-1"),
         body,
-        certificate,
+        client.subject,
+        client.address,
     )
 
 

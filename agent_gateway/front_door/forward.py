@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent_gateway.asgi import Receive, Scope, Send, respond_message
+from agent_gateway.faults import Lost
+from agent_gateway.front_end import from_front_end, front_end_refusal
+from agent_gateway.tickets import ATTESTED
+from agent_gateway.uploads import NoHttp2, upload
 
+if TYPE_CHECKING:
+    import httpx
+
+_VIA = (b"via", b"1.1 sockerless-gateway")
+"""Tells a control plane on the same machine that the request is not this machine's own."""
 HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -29,12 +39,17 @@ HOP_BY_HOP = frozenset(
 )
 
 
+_LARGE = 1024 * 1024
+"""Bytes of a body that takes a connection of its own over HTTP/2: front ends bound those of HTTP/1.1."""
+
+
 class Forward:
     """An ASGI app in front of a control plane at a URL. Nothing is buffered."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         self._client: Any = None
+        self._http2 = _http2_context() if url.startswith("https:") else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, there and back. A client that goes away takes its request with it."""
@@ -53,16 +68,16 @@ class Forward:
         brings_body = has_body(scope["headers"])
         if not brings_body:
             sent.set()
-        request = self._client.build_request(
-            scope["method"],
-            self._url + (scope["raw_path"] + query).decode("latin-1"),
-            headers=forwarded_headers(scope["headers"]),
-            content=request_body(receive, sent) if brings_body else None,
-        )
+        content = request_body(receive, sent) if brings_body else None
         try:
-            answer = await self._client.send(request, stream=True)
-        except httpx.HTTPError:
+            answer = await self._send(scope, (scope["raw_path"] + query).decode("latin-1"), content)
+        except (httpx.HTTPError, OSError, Lost):
             await respond_message(send, 503, "the control plane can't be reached")
+            return
+        if answer.status_code >= 300 and from_front_end(answer):
+            await answer.aclose()
+            refusal = front_end_refusal(self._url, answer.status_code, http2=self._http2 is not None)
+            await respond_message(send, refusal.status, refusal.message)
             return
         try:
             # The date is the front door's.
@@ -74,6 +89,17 @@ class Forward:
             await send({"type": "http.response.body", "body": b""})
         finally:
             await answer.aclose()
+
+    async def _send(self, scope: Scope, target: str, content: AsyncIterator[bytes] | None) -> httpx.Response:
+        url, headers = self._url + target, [*forwarded_headers(scope["headers"]), _VIA]
+        if content is not None and self._http2 is not None and _is_large(scope["headers"]):
+            try:
+                return await upload(url, self._http2, None, scope["method"], headers, content)
+            except NoHttp2:
+                self._http2 = None
+        request = self._client.build_request(scope["method"], url, headers=headers, content=content)
+        answer: httpx.Response = await self._client.send(request, stream=True)
+        return answer
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -100,6 +126,7 @@ async def while_client_stays(work: Coroutine[Any, Any, None], receive: Receive, 
 def forwarded_headers(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Without those that are for the next hop only, and without `Host`."""
     named = {token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")}
+    named.discard(ATTESTED)  # a gateway's own word, which a client must not be able to take out
     return [(k, v) for k, v in headers if k not in HOP_BY_HOP and k not in named and k != b"host"]
 
 
@@ -109,6 +136,18 @@ def has_body(headers: list[tuple[bytes, bytes]]) -> bool:
         name == b"transfer-encoding" or (name == b"content-length" and value.strip() not in (b"", b"0"))
         for name, value in headers
     )
+
+
+def _is_large(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a body is, or may be: one that comes in chunks has no length."""
+    length = next((value for name, value in headers if name == b"content-length"), b"")
+    return not length.isdigit() or int(length) > _LARGE
+
+
+def _http2_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context
 
 
 async def request_body(receive: Receive, sent: asyncio.Event) -> AsyncIterator[bytes]:

@@ -14,20 +14,19 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import socket
-import time
 from collections.abc import Iterable
-from email.utils import formatdate
 from typing import Any, Protocol, cast
 from urllib.parse import unquote
 
 import h11
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.server import ServerState
 
 from agent_gateway.asgi import App, message_body
 from agent_gateway.front_door.chunked import ChunkedBody, FixedBody, MalformedChunk, rewrite_large
 from agent_gateway.front_door.cycle import Cycle
+from agent_gateway.front_door.proxy_protocol import Proxied
+from agent_gateway.front_door.shared_state import SharedState
 from agent_gateway.relay.pairing import StreamRefused
 from agent_gateway.websocket_server import READ_BUFFER, take_over
 from agent_gateway.websockets import Socket, feed
@@ -49,28 +48,6 @@ class WebsocketRouter(Protocol):
         ...
 
 
-class _State(ServerState):
-    """uvicorn's shared state, with the `Date` header made when it is used and not by a timer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._second = 0
-        self._date: list[tuple[bytes, bytes]] = []
-
-    @property
-    def default_headers(self) -> list[tuple[bytes, bytes]]:
-        """The `Date` header."""
-        now = int(time.time())
-        if now != self._second:
-            self._second = now
-            self._date = [(b"date", formatdate(now, usegmt=True).encode())]
-        return self._date
-
-    @default_headers.setter
-    def default_headers(self, _: list[tuple[bytes, bytes]]) -> None:
-        pass
-
-
 class HttpServer:
     """Makes the protocols of any number of listeners that serve one app."""
 
@@ -88,7 +65,7 @@ class HttpServer:
         self.of_peer: dict[str, int] = {}
         self.buffer = memoryview(bytearray(READ_BUFFER))
         """What its websockets read into."""
-        self.state = _State()
+        self.state = SharedState()
         self.config = Config(
             cast(Any, app),
             http=cast(Any, GatewayProtocol),
@@ -123,10 +100,12 @@ class HttpServer:
 class GatewayProtocol(H11Protocol):
     """One connection of a Docker client, agent or connector."""
 
-    def __init__(self, server: HttpServer) -> None:
+    def __init__(self, server: HttpServer, proxied: Proxied | None = None) -> None:
+        """`proxied`: who is behind the connection, when a proxy has said so."""
         super().__init__(server.config, server.state, {})
         self._server = server
-        self._extensions = {"tcp.hijack": self}
+        self._proxied = proxied
+        self._extensions: dict[str, Any] = {"tcp.hijack": self, "proxied": proxied}
         self._chunks: ChunkedBody | FixedBody | None = None
         self._length = 0
         """Of the body whose Content-Length was hidden from h11."""
@@ -178,6 +157,8 @@ class GatewayProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new connection."""
         super().connection_made(transport)
+        if self._proxied is not None:
+            self.client = (self._proxied.address, self._proxied.port) if self._proxied.address else None
         if self._server.most_of_peer and not self._counted(transport):
             self.connections.discard(self)
             transport.abort()
@@ -197,8 +178,11 @@ class GatewayProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _counted(self, transport: asyncio.Transport) -> bool:
-        name = transport.get_extra_info("peername")
-        peer = str(name[0]) if isinstance(name, tuple) else "local"
+        if self._proxied is not None:
+            peer = self._proxied.address or "local"
+        else:
+            name = transport.get_extra_info("peername")
+            peer = str(name[0]) if isinstance(name, tuple) else "local"
         counts = self._server.of_peer
         if counts.get(peer, 0) >= self._server.most_of_peer:
             return False

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from agent_gateway import trace_context, traces
 from agent_gateway.asgi import Receive, Scope, Send, read_body, respond, respond_message
 from agent_gateway.client_half import StreamError
 from agent_gateway.relay.metrics import CONTENT_TYPE, exposition
@@ -53,7 +54,8 @@ class RelayApp:
             if path.startswith("/agent/streams/"):
                 return streams.agent_half(authorization(headers), path.removeprefix("/agent/streams/"))
             if path.startswith("/streams/"):
-                return streams.client_half(authorization(headers), path.removeprefix("/streams/"))
+                trace = None if traces.active is None else trace_context.shown(headers)
+                return streams.client_half(authorization(headers), path.removeprefix("/streams/"), trace)
         except TicketRefused as refused:
             raise StreamRefused(401, str(refused)) from None
         return None

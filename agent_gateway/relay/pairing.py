@@ -88,6 +88,8 @@ class Pair:
         """The client's ticket has expired: it may rejoin, and open nothing."""
         self.agent_spoke = False
         self.ended = False
+        self.opening: Callable[[bool], None] | None = None
+        """Told once whether both halves have met."""
         self._client = _Place()
         self._agent = _Place()
 
@@ -121,6 +123,7 @@ class Pair:
             self._wait(side)
             return
         self.paired = True
+        self._met(True)
         self._stop(other)
         self._flush(other, half)
         other.half.resume_reading()
@@ -233,8 +236,14 @@ class Pair:
     def forget(self) -> None:
         """No timers survive the pair."""
         self.ended = True
+        self._met(False)
         self._stop(self._client)
         self._stop(self._agent)
+
+    def _met(self, came: bool) -> None:
+        opening, self.opening = self.opening, None
+        if opening is not None:
+            opening(came)
 
     def _places(self, side: Side) -> tuple[_Place, _Place]:
         return (self._client, self._agent) if side == "client" else (self._agent, self._client)

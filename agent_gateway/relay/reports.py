@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from agent_gateway import traces
 from agent_gateway.control_plane_client import ControlPlane, Refused
 from agent_gateway.protocol import WELCOME_ACTIONS
 from agent_gateway.relay.links import GONE, GONE_SECONDS, SILENT_SECONDS, Link, Links
@@ -78,7 +79,7 @@ class Reports:
             link.reporter = None
 
     async def _hello(self, link: Link, hello: dict[str, Any]) -> None:
-        delays = _delays()
+        delays, began = _delays(), traces.now()
         while link.hello is hello and link.socket is not None:
             try:
                 answer = await self._control_plane.hello(link.agent(link.boot), hello)
@@ -92,6 +93,8 @@ class Reports:
                 link.socket.send(self._welcome(link, answer))
                 link.welcomed = True
                 self.welcomed(link.container, answer.get("gateways"))
+                if traces.active is not None and isinstance(trace := answer.get("trace"), str):
+                    traces.active.hello(link.container, began, trace)
                 self._hand_over(link, answer.get("token"))
             return
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from agent_gateway import traces
 from agent_gateway.client_half import ClientHalf, StreamError
 from agent_gateway.control_plane_client import ControlPlane
 from agent_gateway.protocol import is_stream_id
@@ -84,15 +85,15 @@ class Streams:
         self.pairs.check(stream, agent.container)
         return WebsocketHalf("agent", lambda: self.pairs.for_agent(stream, agent.container))
 
-    def client_half(self, token: str, stream: str) -> WebsocketHalf:
-        """`GET /streams/{stream_id}`."""
+    def client_half(self, token: str, stream: str, trace: Mapping[str, str] | None = None) -> WebsocketHalf:
+        """`GET /streams/{stream_id}`; `trace` is what its headers name."""
         if not is_stream_id(stream):
             raise StreamRefused(404, "no such stream")
         ticket = verify_ticket(self._key, token, stream=stream, allow_expired=True)
         if ticket.kind == KIND_CALL:
             raise TicketRefused("the ticket is for calls")
         self.pairs.refuse_ended(stream)
-        return _ClientHalf(self, ticket)
+        return _ClientHalf(self, ticket, trace)
 
     # In this process.
 
@@ -171,10 +172,12 @@ class Streams:
                 streams.append(stream)
         return streams
 
-    def joined(self, pair: Pair, *, expired: bool = False) -> None:
+    def joined(self, pair: Pair, *, expired: bool = False, trace: Mapping[str, str] | None = None) -> None:
         """A client half is in its place: the agent is told, unless its half is there."""
         if pair.agent is not None or pair.paired or self.moves.follow(pair):
             return
+        if traces.active is not None and not expired and pair.opening is None:
+            pair.opening = traces.active.opening(pair.kind, pair.container, trace or {})
         pair.expired = expired
         if expired:
             # It may only rejoin an agent's half that redials, after a restart of the relay.
@@ -262,12 +265,13 @@ class Streams:
 class _ClientHalf(WebsocketHalf):
     """A client half that was dialled: the agent is told once it stands."""
 
-    def __init__(self, streams: Streams, ticket: Ticket) -> None:
+    def __init__(self, streams: Streams, ticket: Ticket, trace: Mapping[str, str] | None) -> None:
         super().__init__("client", lambda: streams.pair_of(ticket))
         self._streams = streams
         self._ticket = ticket
+        self._trace = trace
 
     def opened(self) -> None:
         super().opened()
         if self.pair is not None and not self.pair.ended:
-            self._streams.joined(self.pair, expired=self._ticket.expired)
+            self._streams.joined(self.pair, expired=self._ticket.expired, trace=self._trace)

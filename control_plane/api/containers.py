@@ -21,6 +21,9 @@ from control_plane.services.creation import CreateRequest
 from control_plane.services.listing import ListRequest
 from control_plane.services.waits import Wait
 
+ATTEMPT = "sockerless-attempt"
+"""Header of a request that is sent again when its answer was lost (docs/wire-protocol.md, section 7)."""
+
 _views = ContainerViews()
 _execs = OpenExecs()
 
@@ -41,6 +44,7 @@ async def create(request: DockerRequest) -> Response:
             api_version=request.api_version,
             platform=request.query.get("platform", "") if request.api_version >= (1, 41) else "",
             publisher=has_publisher(request),
+            attempt=request.headers.get(ATTEMPT, ""),
         ),
     )
     return json_response({"Id": created.container.id, "Warnings": created.warnings}, 201)

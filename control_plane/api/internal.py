@@ -36,11 +36,11 @@ async def tickets(request: DockerRequest) -> Response:
     """
     asking = await request.gate.who_asks(request.raw.scope, request.services.links.check_gateway)
     asked = await request.parse(TicketRequest)
-    hijack = HijackRequest(asked.method, asked.path, asked.query, asked.body)
+    hijack = HijackRequest(asked.method, asked.path, asked.query, asked.body, asked.attempt)
     return json_response(
         await request.gate.admit_stream(
             asking,
-            StreamAsked(asked.method, asked.path, asked.query, asked.authorization, asked.certificate),
+            StreamAsked(asked.method, asked.path, asked.query, asked.authorization, asked.certificate, asked.address),
             lambda caller: request.services.attachments.ticket(caller.tenant, hijack),
         )
     )

@@ -10,8 +10,10 @@ from control_plane.auth.caller import Caller
 from control_plane.auth.certificates import Certificates
 from control_plane.auth.oidc import Oidc
 from control_plane.auth.refusal import bad_proof, no_proof
+from control_plane.errors import Unauthorized
 
 if TYPE_CHECKING:
+    from agent_gateway.tickets import Attested
     from control_plane.services.tenants import Tenants
     from control_plane.services.tokens import Tokens
 
@@ -31,18 +33,24 @@ class Access:
 
     async def __call__(self, scope: Mapping[str, Any]) -> Caller:
         """Raises NotAuthenticated; Forbidden for whoever is genuine and has no access; Unavailable."""
+        subject = None if self._certificates is None else self._certificates.subject(scope)
         token = bearer(header(scope, b"authorization"))
         if token is not None:
             return await self._bearer(token)
-        if self._certificates is not None:
-            caller = self._certificates.caller(scope)
-            if caller is not None:
-                return await self._in_tenant(caller)
+        if subject:
+            return await self.certified(subject)
         raise no_proof()
+
+    def attested(self, scope: Mapping[str, Any]) -> Attested | None:
+        """The client that a gateway vouches for in a request's headers; None without one, or with a forged one."""
+        try:
+            return None if self._certificates is None else self._certificates.attested(scope)
+        except Unauthorized:
+            return None
 
     async def certified(self, subject: str) -> Caller:
         """The caller whose certificate a gateway's proxy has verified. Raises NotAuthenticated, Forbidden."""
-        if self._certificates is None:
+        if self._certificates is None or not self._certificates.configured:
             raise no_proof()
         return await self._in_tenant(self._certificates.of(subject))
 

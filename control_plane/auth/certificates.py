@@ -1,7 +1,8 @@
 """Client certificates that a TLS proxy in front of us has verified: it passes the subject on, and proves who it is.
 
-The subject alone proves nothing, since anyone can write a header. It counts only with the secret that the proxy shares
-with us, or with a gateway's own token.
+The subject alone proves nothing, since anyone can write a header. It counts with the secret that the proxy shares with
+us; or a gateway, told by its proxy, vouches for it in a token that holds the subject, is signed with the signing key,
+and lasts a minute. A subject without either is a forgery, and refused.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from agent_gateway.tickets import ATTESTED, Attested
 from control_plane.auth.bearer import header
 from control_plane.auth.caller import Caller, Scope
 from control_plane.errors import Forbidden, Unauthorized
@@ -48,18 +50,33 @@ class Certificates:
     """Who the holders of certificates are."""
 
     def __init__(
-        self, rules: Sequence[CertificateRule], secret: str, check_gateway: Callable[[str | None], str]
+        self, rules: Sequence[CertificateRule], secret: str, check_attestation: Callable[[str], Attested]
     ) -> None:
+        """`check_attestation` raises Unauthorized for what no gateway has signed."""
         self._rules = {rule.subject: rule for rule in rules}
         self._secret = secret.encode()
-        self._check_gateway = check_gateway
+        self._check_attestation = check_attestation
 
-    def caller(self, scope: Mapping[str, Any]) -> Caller | None:
-        """None when no proxy that we trust passes a subject on. Raises Forbidden for one without a rule."""
-        subject = header(scope, SUBJECT)
-        if not subject or not self._trusted(header(scope, PROXY) or ""):
-            return None
-        return self.of(subject)
+    @property
+    def configured(self) -> bool:
+        """Whether certificates give access here at all."""
+        return bool(self._rules)
+
+    def attested(self, scope: Mapping[str, Any]) -> Attested | None:
+        """What a gateway says about its client; None when it says nothing. Raises Unauthorized."""
+        token = header(scope, ATTESTED)
+        return None if token is None else self._check_attestation(token)
+
+    def subject(self, scope: Mapping[str, Any]) -> str:
+        """Of the client's certificate; empty without one. Raises Forbidden for what nobody whom we trust has said."""
+        try:
+            attested = self.attested(scope)
+        except Unauthorized as error:
+            raise _forged(ATTESTED, str(error)) from None
+        named = header(scope, SUBJECT) or ""
+        if named and not self._is_proxy(header(scope, PROXY) or ""):
+            raise _forged(SUBJECT, "the proxy's secret is missing or wrong")
+        return named if attested is None else attested.subject
 
     def of(self, subject: str) -> Caller:
         """The caller behind a subject that was verified. Raises Forbidden."""
@@ -68,11 +85,10 @@ class Certificates:
             raise Forbidden("the client certificate is not one that this endpoint gives access")
         return Caller(rule.tenant, rule.scope, f"certificate:{subject}"[:256])
 
-    def _trusted(self, proof: str) -> bool:
-        if self._secret and hmac.compare_digest(proof.encode("latin-1"), self._secret):
-            return True
-        try:
-            self._check_gateway(f"Bearer {proof}")
-        except Unauthorized:
-            return False
-        return True
+    def _is_proxy(self, proof: str) -> bool:
+        return bool(self._secret) and hmac.compare_digest(proof.encode("latin-1"), self._secret)
+
+
+def _forged(name: bytes, internal: str) -> Forbidden:
+    message = f"the header {name.decode()} is for the proxies and gateways of this endpoint, not for clients"
+    return Forbidden(message, internal=internal)

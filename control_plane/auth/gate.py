@@ -31,6 +31,8 @@ class StreamAsked:
     """The client's, passed on by a gateway."""
     certificate: str = ""
     """Subject of the client's certificate, verified by the gateway's TLS proxy."""
+    address: str = ""
+    """Of that client, as the proxy says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,12 @@ class Gate:
             known(caller)
         check_scope(caller, bound)
         return caller
+
+    def vouched(self, scope: Mapping[str, Any]) -> tuple[str, str]:
+        """For the audit log: the gateway that vouches for a request's client, and the client's address, or nothing."""
+        attested = getattr(self.authenticate, "attested", None)
+        found = None if attested is None else attested(scope)
+        return (found.gateway, found.address) if found is not None else ("", "")
 
     async def who_asks(self, scope: Mapping[str, Any], check_gateway: Callable[[str | None], str]) -> Asking:
         """Of a ticket's request: a gateway for its client, or a connector with its user's own token.
@@ -101,7 +109,9 @@ class Gate:
         finally:
             if self._audit is not None:
                 action = f"{asked.method} {bound.route.path}"
-                self._audit.record(Entry(caller, action, target, asked.query, status, gateway=asking.gateway))
+                address = asked.address if asking.gateway else ""
+                entry = Entry(caller, action, target, asked.query, status, gateway=asking.gateway, address=address)
+                self._audit.record(entry)
 
     def _route(self, method: str, path: str) -> tuple[Bound, str]:
         found = _VERSION.match(path)

@@ -18,6 +18,7 @@ from control_plane.services.tenants import Tenants
 from control_plane.services.tokens import Tokens
 
 if TYPE_CHECKING:
+    from agent_gateway.tickets import Attested
     from control_plane.store.base import Store
 
 _SHORTEST_SECRET = 32
@@ -70,9 +71,9 @@ class AccessSettings(BaseSettings):
 
 
 def build_access(
-    store: Store, check_gateway: Callable[[str | None], str], settings: AccessSettings | None = None
+    store: Store, check_attestation: Callable[[str], Attested], settings: AccessSettings | None = None
 ) -> Access:
-    """`Authenticate` of a hosted endpoint. `check_gateway` is `GatewayAuth.check_gateway`. Raises SettingsError."""
+    """`Authenticate` of a hosted endpoint, with `GatewayAuth.check_attestation`. Raises SettingsError."""
     settings = settings or AccessSettings()
     tenants = Tenants(store)
     rules, subjects = settings.rules(), settings.subjects()
@@ -81,7 +82,7 @@ def build_access(
         Tokens(store, tenants),
         tenants,
         Oidc(rules) if rules else None,
-        Certificates(subjects, secret, check_gateway) if subjects else None,
+        Certificates(subjects, secret, check_attestation),
     )
 
 

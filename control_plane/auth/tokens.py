@@ -29,6 +29,13 @@ class GatewayAuth:
         except tickets.TicketRefused as refused:
             raise Unauthorized(str(refused)) from None
 
+    def check_attestation(self, token: str) -> tickets.Attested:
+        """The client that a gateway vouches for. Raises Unauthorized."""
+        try:
+            return tickets.verify_attestation(self._key, token)
+        except tickets.TicketRefused as refused:
+            raise Unauthorized(str(refused)) from None
+
     def agent_token(self, container: Container) -> str:
         """What the container's agent shows to the gateway: for its present run, or (before the first) for any."""
         return tickets.mint_agent_token(

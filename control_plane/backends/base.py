@@ -5,7 +5,7 @@ Backends know Docker's container document and the cloud's API, nothing of HTTP o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -107,10 +107,13 @@ class Backend(Protocol):
         """Who is told when this process learns, unasked, that the platform has ended an execution or refused it."""
         ...
 
-    async def prepare(self, container: Container, image: Image, agent_token: str) -> None:
+    async def prepare(
+        self, container: Container, image: Image, agent_token: str, *, gateways: Sequence[str] = ()
+    ) -> None:
         """Makes in the cloud what a start of a new container needs, in the background after create. Repeatable.
 
         `run` waits for it, or does what it has not done. Raises DockerError, which `run` will raise too.
+        `gateways` as for `run`.
         """
         ...
 
@@ -122,12 +125,14 @@ class Backend(Protocol):
         *,
         agentless: bool = False,
         recovering: bool = False,
+        gateways: Sequence[str] = (),
     ) -> Execution:
         """Starts an execution and returns as soon as the cloud accepted it. Idempotent for (container, state.run).
 
         `agentless` runs the user's own command without the agent: the way out when no agent ever connected.
         `recovering` says that a process that is gone may have asked for this run already: its execution is looked for
         first (a cloud read that the plain start is spared).
+        `gateways` are URLs where the agent may dial when `container.gateway` is gone before it was ever welcome.
         """
         ...
 
@@ -144,9 +149,9 @@ class Backend(Protocol):
         """Stops an execution whose agent cannot be reached. A finished or unknown one is no error."""
         ...
 
-    async def hold(self, container: Container) -> None:
+    async def hold(self, container: Container, *, gateways: Sequence[str] = ()) -> None:
         """The agent says that no request holds the platform's instance any more (docs/wire-protocol.md, section 8):
-        asks for it again. Only where a run is a request; returns at once."""
+        asks for it again. Only where a run is a request; returns at once. `gateways` as for `run`."""
         ...
 
     async def rest(self, container: Container) -> None:

@@ -204,7 +204,7 @@ def compose(settings: HostedSettings, *, reconcile: bool = True) -> tuple[Contro
     if backends.cloud_run is not None and backends.cloud_run.agent_token:
         raise SettingsError("SOCKERLESS_GCR_AGENT_TOKEN: a hosted endpoint has one key, SOCKERLESS_KEY, for all tokens")
     store = open_store(settings)
-    access = build_access(store, GatewayAuth(key).check_gateway)
+    access = build_access(store, GatewayAuth(key).check_attestation)
     deployment = Deployment(
         cloud_run=backends.cloud_run,
         cloud_functions=backends.cloud_functions,
@@ -241,7 +241,7 @@ def compose(settings: HostedSettings, *, reconcile: bool = True) -> tuple[Contro
 def _from_this_machine(scope: Scope, headers: dict[bytes, bytes]) -> bool:
     """Whether the request comes from a loopback address, and not through a proxy that has one."""
     client = scope.get("client")
-    if not client or b"x-forwarded-for" in headers or b"forwarded" in headers:
+    if not client or any(name in headers for name in (b"x-forwarded-for", b"forwarded", b"via")):
         return False
     try:
         return ipaddress.ip_address(client[0]).is_loopback

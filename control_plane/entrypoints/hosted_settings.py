@@ -126,7 +126,7 @@ class HostedSettings(BaseSettings):
     reconcile_interval: float = _variable(
         "SOCKERLESS_RECONCILE_INTERVAL",
         30,
-        "Seconds between two passes of the reconciler in each instance; 0: none, a schedule calls for them.",
+        "Seconds between two passes of the reconciler, by one instance at a time; 0: none, a schedule calls for them.",
         ge=0,
     )
     sweep_interval: float = _variable(

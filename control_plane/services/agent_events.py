@@ -9,6 +9,7 @@ from control_plane.backends.base import Backend
 from control_plane.model import Container
 from control_plane.services.background import Background
 from control_plane.services.execs import Execs
+from control_plane.services.moves import Beside, alone
 from control_plane.services.outcomes import Outcomes, clock
 from control_plane.services.records import Records
 from control_plane.services.reports import Exited, Failed, HealthReported, Report, Started
@@ -26,11 +27,17 @@ class AgentEvents:
     """One compare-and-set per event. What an agent says counts for its own container only."""
 
     def __init__(
-        self, outcomes: Outcomes, execs: Execs, backends: Mapping[str, Backend], background: Background
+        self,
+        outcomes: Outcomes,
+        execs: Execs,
+        backends: Mapping[str, Backend],
+        background: Background,
+        beside: Beside = alone,
     ) -> None:
         self._outcomes = outcomes
         self._backends = backends
         self._background = background
+        self._beside = beside
         self._containers: Records[Container] = outcomes.containers
         self._execs = execs
 
@@ -67,8 +74,10 @@ class AgentEvents:
     def hold(self, container: Container) -> None:
         """Nothing holds the platform's instance that the agent is in: it is asked for again, in the background."""
         if container.state.status not in {"removing", "dead"}:
-            held = self._backends[container.backend].hold(container)
-            self._background.spawn(held, f"hold the instance of {container.id[:12]}")
+            self._background.spawn(self._hold(container), f"hold the instance of {container.id[:12]}")
+
+    async def _hold(self, container: Container) -> None:
+        await self._backends[container.backend].hold(container, gateways=await self._beside(container))
 
     async def _from_present_agent(self, tenant: str, container_id: str, event: Mapping[str, Any]) -> bool:
         boot = event.get("boot")

@@ -50,6 +50,8 @@ class HijackRequest:
     path: str
     query: str
     body: Any
+    attempt: str = ""
+    """Tells a repetition of a request whose answer was lost from a second request."""
 
 
 class Attachments:
@@ -87,7 +89,7 @@ class Attachments:
         if request.method == "GET" and (found := _ATTACH.fullmatch(request.path.removesuffix("/ws"))):
             return await self._attach(tenant, unquote(found[3]), _version(found), _query(request.query))
         if request.method == "POST" and (found := _EXEC_START.fullmatch(request.path)):
-            return await self._exec_start(tenant, unquote(found[3]), _version(found), request.body)
+            return await self._exec_start(tenant, unquote(found[3]), _version(found), request)
         if request.method == "POST" and (found := _DIAL.fullmatch(request.path)):
             return await self._dial(tenant, unquote(found[1]), _query(request.query).get("port", ""))
         raise NotFound("page not found")
@@ -119,12 +121,14 @@ class Attachments:
             await self._events.publish(container, "attach")
         return answer
 
-    async def _exec_start(self, tenant: str, exec_id: str, version: tuple[int, int], body: Any) -> dict[str, Any]:
-        options = start_options(body, version)
+    async def _exec_start(
+        self, tenant: str, exec_id: str, version: tuple[int, int], request: HijackRequest
+    ) -> dict[str, Any]:
+        options = start_options(request.body, version)
         if options.detach:
             await self._execs.start_detached(tenant, exec_id, options.console)
             return {"detached": True}
-        container, session = await self._execs.claim(tenant, exec_id)
+        container, session = await self._execs.claim(tenant, exec_id, request.attempt)
         container = container if self._home is None else await self._home(container)
         params = exec_params(container, session, options.console)
         # moby shows the start request's `Tty` in the content type, whatever the exec was created with.

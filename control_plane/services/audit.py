@@ -36,6 +36,8 @@ class Entry:
     """Id of what was made."""
     gateway: str = ""
     """The gateway that asked on the caller's behalf."""
+    address: str = ""
+    """The client's, where that gateway's proxy told it."""
 
 
 class Audit:
@@ -64,6 +66,8 @@ class Audit:
             line["made"] = entry.made
         if entry.gateway:
             line["gateway"] = entry.gateway
+        if entry.address:
+            line["address"] = _shown(entry.address)
         self._write(orjson.dumps(line).decode())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 
 from control_plane.auth.policy import Wanted
 from control_plane.backends.base import Backend
-from control_plane.errors import InvalidParameter, NotFound
+from control_plane.errors import DockerError, InvalidParameter, NotFound
 from control_plane.model import Container, Image, Volume
 from control_plane.services.admission import Admission, NoBounds
 from control_plane.services.container_events import ContainerEvents
@@ -28,6 +29,7 @@ from control_plane.services.creation_validation import check_config, check_host
 from control_plane.services.creation_versions import adapt
 from control_plane.services.names import checked
 from control_plane.services.published_ports import check_bindings, check_published
+from control_plane.store.base import AlreadyExists
 from control_plane.timestamps import now
 
 Json = dict[str, Any]
@@ -79,6 +81,8 @@ class CreateRequest:
     platform: str = ""
     publisher: bool = False
     """Whether the client's front door can listen for published ports."""
+    attempt: str = ""
+    """The same in a request that is sent again because its answer was lost, and in no other of the tenant's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +125,21 @@ class Creation:
         self._admission = admission or NoBounds()
 
     async def create(self, tenant: str, request: CreateRequest) -> Created:
-        """Refuses what nobody serves before anything is made; makes volumes, then the name, then the record.
+        """The new container; for an attempt that is repeated the one that the first has made.
 
         Raises InvalidParameter, NotFound (image, network), Conflict (name), NotServed, Forbidden, TooMany.
         """
+        container_id = _new_id(tenant, request.attempt)
+        try:
+            return await self._create(tenant, container_id, request)
+        except (DockerError, AlreadyExists):
+            made = await self._containers.records.get(tenant, container_id) if request.attempt else None
+            if made is None:
+                raise
+            return Created(made, [])
+
+    async def _create(self, tenant: str, container_id: str, request: CreateRequest) -> Created:
+        """Refuses what nobody serves before anything is made; makes volumes, then the name, then the record."""
         config, host, endpoints = request.config, request.host_config, request.endpoints
         name = checked(request.name) if request.name else ""
         warnings = adapt(request.api_version, config, host, endpoints)
@@ -149,7 +164,7 @@ class Creation:
             await self._containers.names.check_free(tenant, name)
         wanted = wanted_mounts(config, host, await self._mount_sources(tenant, host))
         host["NetworkMode"] = await self._shared_mode(tenant, host["NetworkMode"])
-        draft = _draft(tenant, name, image, config, host, wanted)
+        draft = _draft(tenant, container_id, name, image, config, host, wanted)
         draft = draft.model_copy(update={"run_limit": limit})
         warnings += backend.check(draft)
         await backend.check_image(draft, image)
@@ -221,7 +236,9 @@ class Creation:
             try:
                 container = await self._containers.records.create(tenant, draft.id, draft)
             except BaseException:
-                await names.release(tenant, name, draft.id)
+                other = await self._containers.records.get(tenant, draft.id)
+                if other is None or other.name != name:  # else it is the name of the same attempt's container
+                    await names.release(tenant, name, draft.id)
                 raise
         except BaseException:
             await self._volumes.remove_anonymous(draft)
@@ -230,8 +247,9 @@ class Creation:
         return container
 
 
-def _draft(tenant: str, name: str, image: Image, config: Json, host: Json, wanted: Sequence[WantedMount]) -> Container:
-    container_id = _new_id()
+def _draft(
+    tenant: str, container_id: str, name: str, image: Image, config: Json, host: Json, wanted: Sequence[WantedMount]
+) -> Container:
     mounts = [
         # The backend checks before volumes are made: anonymous ones have a stand-in name until then.
         entry.mount.model_copy(update={"name": container_id}) if entry.anonymous else entry.mount
@@ -254,9 +272,13 @@ def _draft(tenant: str, name: str, image: Image, config: Json, host: Json, wante
     )
 
 
-def _new_id() -> str:
-    """64 hexadecimal digits of which the short id is not a decimal number (host names of digits confuse resolvers)."""
+def _new_id(tenant: str, attempt: str) -> str:
+    """64 hexadecimal digits of which the short id is not a decimal number (host names of digits confuse resolvers).
+
+    Of an attempt always the same ones: who repeats it finds what it has made.
+    """
+    seed = f"{tenant}/{attempt}" if attempt else secrets.token_hex(32)
     while True:
-        container_id = secrets.token_hex(32)
-        if not container_id[:12].isdecimal():
-            return container_id
+        seed = hashlib.sha256(seed.encode()).hexdigest()
+        if not seed[:12].isdecimal():
+            return seed

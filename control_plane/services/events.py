@@ -1,50 +1,45 @@
 """`docker events`: published in memory at once, kept in the store in batches.
 
-Nobody waits for an event to be written. Listeners of this process get it from memory; those of other processes read
-the batch from the store when its watch tells them. The history is bounded, as moby's.
+Nobody waits for an event to be written. Listeners of this process get it from memory; those of other processes are
+told the batch itself by their watch of the store, and read nothing for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import asynccontextmanager
 
 from control_plane.errors import DockerError
 from control_plane.model import Container, Event
 from control_plane.services.event_filters import EventFilters
-from control_plane.store.base import AlreadyExists, Document, RevisionConflict, Store, StoreFull
+from control_plane.services.event_history import HISTORY, LATENESS, EventHistory, decode, identity, key_at, time_of
+from control_plane.services.event_order import InOrder
+from control_plane.store.base import Document, Store
+
+__all__ = ["HISTORY", "Events"]
 
 _log = logging.getLogger(__name__)
 
-HISTORY = 256
-"""Events kept per tenant, moby's number."""
-_BATCH_SECONDS = 0.05
-_LONGEST_PAUSE = 10.0
-"""Seconds between two attempts at most, while the store does not take what is pending."""
-_MOST_PENDING = 4 * HISTORY
-"""Events of a tenant that wait for a store that is away; beyond that the oldest are lost."""
-_TRIM_AFTER = HISTORY // 2
-"""Events written by this process before it looks again at what can be dropped: a look reads all that is there."""
 _LISTENER_QUEUE = 1024
 """Events kept for a listener that does not read; beyond that the oldest are dropped."""
+_KEYS = 1024
+"""Keys a listener remembers before it looks for those that are too old to come again."""
+_AGAIN = 1.0
+"""Seconds between two attempts to list what a watch says was missed."""
 
 
 class Events:
     """The tenants' events."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, shared: bool = False) -> None:
+        """`shared`: other processes publish too, so listeners hear of an event when theirs have had time to arrive."""
         self._store = store
-        self._origin = secrets.token_hex(6)
-        self._batches = 0
-        self._pending: dict[str, list[Event]] = {}
-        self._writing: dict[str, tuple[str, list[Event]]] = {}
-        self._untrimmed: dict[str, int] = {}
+        self._settle = store.lag if shared else 0.0
+        self._history = EventHistory(store)
         self._listeners: dict[str, set[asyncio.Queue[Event]]] = {}
-        self._flusher: asyncio.Task[None] | None = None
         self._last = 0
 
     def listeners(self, tenant: str) -> int:
@@ -67,13 +62,7 @@ class Events:
         )
         for queue in self._listeners.get(tenant, ()):
             _put(queue, event)
-        waiting = self._pending.setdefault(tenant, [])
-        waiting.append(event)
-        if len(waiting) > _MOST_PENDING:
-            del waiting[:HISTORY]
-            _log.warning("%d events of the history are lost: the store takes none", HISTORY)
-        if self._flusher is None:
-            self._flusher = asyncio.get_running_loop().create_task(self._flush_soon())
+        self._history.add(event)
 
     async def publish_container(
         self, container: Container, action: str, attributes: Mapping[str, str] | None = None
@@ -90,145 +79,135 @@ class Events:
         The first item is None and says that from now on nothing is missed. Times are Unix nanoseconds. Ends by itself
         only with `until`.
         """
-        queue: asyncio.Queue[Event] = asyncio.Queue(_LISTENER_QUEUE)
-        self._listeners.setdefault(tenant, set()).add(queue)
-        seen: set[str] = set()
         replayed: set[tuple[int, str]] = set()
-        follower: asyncio.Task[None] | None = None
-        try:
-            history = await self._history(tenant, seen)
-            follower = asyncio.get_running_loop().create_task(self._follow(tenant, queue, seen))
+        past = since is not None or until is not None
+        async with self._listening(tenant, (since or 0) if past else None, until) as (history, queue):
             yield None
-            for event in history if since is not None or until is not None else ():
-                replayed.add((event.time_nano, event.actor))
+            for event in history if past else ():
+                replayed.add(identity(event))
                 at = event.time_nano
                 if at >= (since or 0) and (until is None or at <= until) and filters.include(event):
                     yield event
-            while (remaining := _remaining(until)) is None or remaining > 0:
+            live = InOrder(queue, self._settle)
+            while (remaining := _remaining(until, self._settle)) is None or remaining > 0:
                 try:
-                    event = await asyncio.wait_for(queue.get(), remaining)
+                    event = await live.next(remaining)
                 except TimeoutError:
                     return
-                if (event.time_nano, event.actor) not in replayed and filters.include(event):
+                if until is not None and event.time_nano > until:
+                    continue
+                if identity(event) not in replayed and filters.include(event):
                     yield event
-        finally:
-            if follower is not None:
-                follower.cancel()
-            self._listeners[tenant].discard(queue)
-            if not self._listeners[tenant]:
-                del self._listeners[tenant]
 
-    async def last_exit(self, tenant: str, container: str) -> int | None:
-        """Exit code told by the container's latest `die`, also when its record is gone already."""
-        for event in reversed(await self._history(tenant, set())):
-            if event.type == "container" and event.action == "die" and event.actor == container:
-                code = event.attributes.get("exitCode", "")
-                return int(code) if code.isdecimal() else None
+    async def last_exit(self, tenant: str, container: str, patience: float = 0.0) -> int | None:
+        """Exit code told by the container's latest `die` of the last minutes, also when its record is gone already.
+
+        One that is not there yet is waited for, `patience` seconds at most.
+        """
+        until = time.time_ns() + int(patience * 1e9)
+        async with self._listening(tenant, None, until) as (history, queue):
+            codes = [code for code in (_exit_of(event, container) for event in history) if code is not None]
+            if codes:
+                return codes[-1]
+            while (remaining := (until - time.time_ns()) / 1e9) > 0:
+                try:
+                    code = _exit_of(await asyncio.wait_for(queue.get(), remaining), container)
+                except TimeoutError:
+                    break
+                if code is not None:
+                    return code
         return None
 
     async def close(self) -> None:
         """Writes what is pending, once."""
-        if self._flusher is not None:
-            self._flusher.cancel()
-            await asyncio.gather(self._flusher, return_exceptions=True)
-        while await self._flush() and self._pending:
-            pass
-        for _, events in self._writing.values():
-            _log.warning("%d events of the history are lost: the store took none", len(events))
+        await self._history.close()
 
-    async def _history(self, tenant: str, seen: set[str]) -> list[Event]:
-        """What the store has and what is about to be written; marks the batches read as seen."""
-        documents = await self._store.list("events", tenant)
-        seen.update(document.key for document in documents)
-        events = [event for document in documents for event in _decode(document)]
-        # A batch may be in the store already while it counts as being written.
-        known = {(event.time_nano, event.actor) for event in events}
-        _, writing = self._writing.get(tenant, ("", []))
-        waiting = [*writing, *self._pending.get(tenant, ())]
-        events += [event for event in waiting if (event.time_nano, event.actor) not in known]
-        events.sort(key=lambda event: event.time_nano)
-        return events[-HISTORY:]
+    @asynccontextmanager
+    async def _listening(
+        self, tenant: str, since: int | None, until: int | None
+    ) -> AsyncIterator[tuple[list[Event], asyncio.Queue[Event]]]:
+        """What happened from `since` on (None: lately), and a queue of all that happens from now on.
 
-    async def _follow(self, tenant: str, queue: asyncio.Queue[Event], seen: set[str]) -> None:
-        """Brings in what other processes publish."""
-        async with aclosing(self._store.watch("events", tenant)) as changes:  # type: ignore[type-var]
-            async for _ in changes:
-                documents = await self._store.list("events", tenant)
-                for document in documents:
-                    if document.key not in seen:
-                        seen.add(document.key)
-                        if document.body["origin"] != self._origin:
-                            for event in _decode(document):
-                                _put(queue, event)
-                seen.intersection_update({document.key for document in documents})
-
-    async def _flush_soon(self) -> None:
-        """Until all is written. A store that fails is asked again, less and less often; events gather meanwhile."""
-        pause = _BATCH_SECONDS
-        try:
-            while self._pending or self._writing:
-                await asyncio.sleep(pause)
-                pause = _BATCH_SECONDS if await self._flush() else min(pause * 2, _LONGEST_PAUSE)
-        finally:
-            self._flusher = None
-
-    async def _flush(self) -> bool:
-        """Writes a batch for each tenant that has events; whether all were written.
-
-        A batch that the store did not take stays as it is, with its key: the next attempt may find it written.
+        An event may be in both. Nothing is watched when `until` is over.
         """
-        done = True
-        for tenant in self._writing.keys() | self._pending.keys():
-            if tenant not in self._writing:
-                events = self._pending.pop(tenant)
-                self._batches += 1
-                key = f"{events[0].time_nano:020d}-{self._origin}-{self._batches}"
-                self._writing[tenant] = (key, events[-HISTORY:])
-            done = await self._write(tenant) and done
-        return done
-
-    async def _write(self, tenant: str) -> bool:
-        key, events = self._writing[tenant]
-        body = {"origin": self._origin, "events": [event.model_dump(mode="json") for event in events]}
+        queue: asyncio.Queue[Event] = asyncio.Queue(_LISTENER_QUEUE)
+        self._listeners.setdefault(tenant, set()).add(queue)
+        seen = _Seen()
+        follower: asyncio.Task[None] | None = None
+        changes = self._store.watch("events", tenant, start=seen.start())
         try:
-            await self._store.create("events", tenant, key, body)
-        except AlreadyExists:
-            pass  # by an attempt whose answer was lost: nobody else makes such keys
-        except StoreFull as error:
-            _log.warning("%d events of the history are lost: %s", len(events), error)
-        except DockerError as error:
-            _log.warning("%d events of the history wait for the store: %s", len(events), error.message)
+            live = until is None or until > time.time_ns()
+            if live:
+                await anext(changes)  # from here on it tells all that the list may not have
+            first = time_of(seen.start())
+            documents, history = await self._history.read(tenant, first if since is None else min(since, first))
+            for document in documents:
+                seen.is_new(document.key)
+            if live:
+                follower = asyncio.get_running_loop().create_task(self._follow(tenant, changes, queue, seen))
+            yield history, queue
+        finally:
+            self._listeners[tenant].discard(queue)
+            if not self._listeners[tenant]:
+                del self._listeners[tenant]
+            if follower is not None:
+                follower.cancel()
+                await asyncio.gather(follower, return_exceptions=True)
+            await changes.aclose()  # type: ignore[attr-defined]
+
+    async def _follow(
+        self, tenant: str, changes: AsyncIterator[Document | None], queue: asyncio.Queue[Event], seen: _Seen
+    ) -> None:
+        """Brings in what other processes publish."""
+        async for told in changes:
+            for document in [told] if told is not None else await self._missed(tenant, seen):
+                if seen.is_new(document.key) and document.body["origin"] != self._history.origin:
+                    for event in decode(document):
+                        _put(queue, event)
+
+    async def _missed(self, tenant: str, seen: _Seen) -> list[Document]:
+        while True:
+            try:
+                return await self._store.list("events", tenant, seen.start())
+            except DockerError as error:
+                _log.warning("events of others cannot be read: %s", error.message)
+                await asyncio.sleep(_AGAIN)
+
+
+class _Seen:
+    """The batches one listener knows: each is new once, in whatever order batches get into the store.
+
+    Keys are remembered for as long as they may be told again (`LATENESS`); what is older than that is not new.
+    """
+
+    def __init__(self) -> None:
+        self._latest = time.time_ns()
+        self._keys: set[str] = set()
+        self._prune_at = _KEYS
+
+    def start(self) -> str:
+        """The first key that may still be new."""
+        return key_at(self._latest - int(LATENESS * 1e9))
+
+    def is_new(self, key: str) -> bool:
+        """Whether the batch has not been seen; from now on it has."""
+        if key in self._keys or key < self.start():
             return False
-        del self._writing[tenant]
-        await self._trim_sometimes(tenant, len(events))
+        self._keys.add(key)
+        # A clock that is ahead must not make what others write look old.
+        self._latest = max(self._latest, min(time_of(key), time.time_ns()))
+        if len(self._keys) > self._prune_at:
+            start = self.start()
+            self._keys = {kept for kept in self._keys if kept >= start}
+            self._prune_at = len(self._keys) + _KEYS
         return True
 
-    async def _trim_sometimes(self, tenant: str, written: int) -> None:
-        """Counts what this process wrote: its first batch and each half a history after it are followed by a look."""
-        count = self._untrimmed.get(tenant, _TRIM_AFTER) + written
-        if count < _TRIM_AFTER:
-            self._untrimmed[tenant] = count
-            return
-        self._untrimmed[tenant] = 0
-        try:
-            await self._trim(tenant)
-        except DockerError as error:  # the next look will do
-            _log.warning("old events are not dropped: %s", error.message)
 
-    async def _trim(self, tenant: str) -> None:
-        """Drops the oldest batches that are not needed for `HISTORY` events."""
-        kept = 0
-        for document in reversed(await self._store.list("events", tenant)):
-            if kept >= HISTORY:
-                try:
-                    await self._store.delete(document)
-                except RevisionConflict:
-                    continue
-            kept += len(document.body["events"])
-
-
-def _decode(document: Document) -> list[Event]:
-    return [Event.model_validate(event) for event in document.body["events"]]
+def _exit_of(event: Event, container: str) -> int | None:
+    if event.type != "container" or event.action != "die" or event.actor != container:
+        return None
+    code = event.attributes.get("exitCode", "")
+    return int(code) if code.isdecimal() else None
 
 
 def _put(queue: asyncio.Queue[Event], event: Event) -> None:
@@ -237,5 +216,5 @@ def _put(queue: asyncio.Queue[Event], event: Event) -> None:
     queue.put_nowait(event)
 
 
-def _remaining(until: int | None) -> float | None:
-    return None if until is None else (until - time.time_ns()) / 1e9
+def _remaining(until: int | None, settle: float) -> float | None:
+    return None if until is None else (until - time.time_ns()) / 1e9 + settle

@@ -85,25 +85,34 @@ class Execs:
             "Pid": session.pid,
         }
 
-    async def claim(self, tenant: str, exec_id: str) -> tuple[Container, ExecSession]:
-        """Takes the one start an exec has. Raises NotFound, Conflict with moby's texts."""
+    async def claim(self, tenant: str, exec_id: str, attempt: str = "") -> tuple[Container, ExecSession]:
+        """Takes the one start an exec has. Raises NotFound, Conflict with moby's texts.
+
+        `attempt`: who asks again with the same one has not heard that the start is theirs.
+        """
         session = await self.get(tenant, exec_id)
         container = await self._containers.get(tenant, session.container)
         if container is None:
             raise NotFound(f"No such container: {exec_id}")
         check_active(container, container.id)
+        repeated = False
 
-        def change(current: ExecSession) -> ExecSession:
+        def change(current: ExecSession) -> ExecSession | None:
+            nonlocal repeated
             if current.exit_code is not None:
                 raise Conflict(f"exec command {exec_id} has already run")
+            repeated = current.status == "running" and bool(attempt) and current.attempt == attempt
+            if repeated:
+                return None
             if current.status == "running":
                 raise Conflict(f"exec command {exec_id} is already running")
-            return current.model_copy(update={"status": "running"})
+            return current.model_copy(update={"status": "running", "attempt": attempt})
 
         claimed = await self.records.update(tenant, exec_id, change)
         if claimed is None:
             raise NotFound(f"No such exec instance: {exec_id}")
-        await self._events.publish(container, f"exec_start: {_command(claimed)}", execID=exec_id)
+        if not repeated:
+            await self._events.publish(container, f"exec_start: {_command(claimed)}", execID=exec_id)
         return container, claimed
 
     async def start_detached(self, tenant: str, exec_id: str, console: Sequence[int] | None = None) -> None:

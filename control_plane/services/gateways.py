@@ -66,6 +66,10 @@ class Gateways:
         ended = max((gateway.lease_until for gateway in self._known if gateway.url == url), default=0.0)
         return ended < time.time() - LEASE_SECONDS
 
+    async def living(self) -> set[str]:
+        """The URLs of all that live, drain or not."""
+        return {gateway.url for gateway in await self._live()}
+
     async def register(self, url: str, instance: str, load: int, *, draining: bool) -> list[str]:
         """A gateway's lease, renewed. The result: the URLs of the others that live and do not drain.
 

@@ -7,8 +7,10 @@ document tagged last counts.
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 
-from control_plane.errors import NotFound
+from control_plane.errors import InvalidParameter, NotFound
 from control_plane.model import Image
 from control_plane.registry.reference import Reference, parse_any
 from control_plane.services.records import Records
@@ -17,6 +19,8 @@ from control_plane.timestamps import now
 
 _CACHE_SIZE = 20_000
 _id_prefix = re.compile(r"(?:sha256:)?([a-f0-9]{1,64})")
+
+Everything = Callable[[], Awaitable[list[Image]]]
 
 
 class ImageRecords:
@@ -35,8 +39,13 @@ class ImageRecords:
         """By whole id."""
         return await self._records.get(tenant, image_id)
 
-    async def by_reference(self, tenant: str, reference: Reference) -> Image | None:
-        """The image a tag or digest names. A digest counts before a tag, as in moby."""
+    async def by_reference(
+        self, tenant: str, reference: Reference, everything: Everything | None = None
+    ) -> Image | None:
+        """The image a tag or digest names. A digest counts before a tag, as in moby.
+
+        `everything` gives all the tenant's images to whoever asks for several.
+        """
         wanted = reference.tagged()
         if wanted.digest is not None:
             wanted = Reference(wanted.domain, wanted.path, None, wanted.digest)
@@ -46,7 +55,8 @@ class ImageRecords:
             image = await self.get(tenant, hint)
             if image is not None and familiar in (*image.tags, *image.repo_digests):
                 return image
-        holders = [image for image in await self.all(tenant) if familiar in (*image.tags, *image.repo_digests)]
+        images = await (self.all(tenant) if everything is None else everything())
+        holders = [image for image in images if familiar in (*image.tags, *image.repo_digests)]
         if not holders:
             self._places.pop((tenant, familiar), None)
             return None
@@ -54,7 +64,23 @@ class ImageRecords:
         self._remember(tenant, familiar, found.id)
         return found
 
-    async def resolve(self, tenant: str, text: str) -> Image:
+    async def ids(self, tenant: str, texts: Collection[str]) -> dict[str, str]:
+        """The ids of the images that these mean now, by text; all the tenant's images are read once at most."""
+        images: list[Image] | None = None
+
+        async def everything() -> list[Image]:
+            nonlocal images
+            if images is None:
+                images = await self.all(tenant)
+            return images
+
+        found = {}
+        for text in texts:
+            with suppress(NotFound, InvalidParameter):
+                found[text] = (await self.resolve(tenant, text, everything)).id
+        return found
+
+    async def resolve(self, tenant: str, text: str, everything: Everything | None = None) -> Image:
         """By name, name@digest, id or id prefix. Raises InvalidParameter on a malformed name, NotFound."""
         parsed = parse_any(text)
         if isinstance(parsed, str):
@@ -62,7 +88,7 @@ class ImageRecords:
             if image is None:
                 raise NotFound(f"No such image: {parsed}")
             return image
-        image = await self.by_reference(tenant, parsed)
+        image = await self.by_reference(tenant, parsed, everything)
         if image is None and (match := _id_prefix.fullmatch(text)):
             found = await self._records.find(tenant, f"sha256:{match[1]}", 2)
             image = found[0] if len(found) == 1 else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
 from control_plane.errors import Conflict, InvalidParameter, NotFound, ServerError
@@ -76,6 +76,10 @@ class Images:
                 f"does not match the specified platform ({platform})"
             )
         return image
+
+    async def ids(self, tenant: str, texts: Collection[str]) -> dict[str, str]:
+        """The ids of the images that these mean now, by text; what means none is left out."""
+        return await self._records.ids(tenant, texts)
 
     def pull(
         self, tenant: str, reference: Reference, platform: Platform | None, credentials: Credentials

@@ -117,8 +117,11 @@ class Links:
         streams = await self.moves.settle(before, container) if self.moves is not None and hello.gateway else []
         answer: dict[str, Any] = {"action": action}
         if action == "start":
-            with hooks.in_trace(before.lease.trace if before.lease is not None else "", "agent: hello"):
+            trace = before.lease.trace if before.lease is not None else ""
+            with hooks.in_trace(trace, "agent: hello"):
                 answer = await self._start(container)
+            if trace:
+                answer["trace"] = trace
             streams += [stream for stream in expected(container, hello.now) if stream not in streams]
         if streams:
             answer["streams"] = streams

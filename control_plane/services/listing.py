@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from control_plane.errors import InvalidParameter, NotFound
 from control_plane.model import ZERO_TIME, Container
 from control_plane.services.containers import Containers
-from control_plane.services.creation import ImageLookup
+from control_plane.services.creation import ImageLookup as OneImage
 from control_plane.services.creation_validation import valid_port
 from control_plane.services.event_filters import matches_labels
 from control_plane.services.patterns import found
@@ -33,6 +34,14 @@ class ListRequest:
     all: bool = False
     limit: int = 0
     filters: Filters = field(default_factory=dict)
+
+
+class ImageLookup(OneImage, Protocol):
+    """`services.images.Images`, as far as it is needed here."""
+
+    async def ids(self, tenant: str, texts: Collection[str]) -> dict[str, str]:
+        """The ids of the images that these mean now, by text; what means none is left out."""
+        ...
 
 
 class Listing:
@@ -92,18 +101,11 @@ class Listing:
         return lambda container: container.image_id in ids
 
     async def _with_images(self, tenant: str, chosen: Sequence[Container]) -> Sequence[Shown]:
-        current: dict[str, str] = {}
-        shown = []
-        for container in chosen:
-            reference = container.image
-            if reference not in current:
-                try:
-                    current[reference] = (await self._images.resolve(tenant, reference)).id
-                except (NotFound, InvalidParameter):
-                    current[reference] = ""
-            same = current[reference] == container.image_id
-            shown.append((container, reference if same else container.image_id))
-        return shown
+        current = await self._images.ids(tenant, list(dict.fromkeys(one.image for one in chosen)))
+        return [
+            (container, container.image if current.get(container.image) == container.image_id else container.image_id)
+            for container in chosen
+        ]
 
 
 def _created(container: Container) -> int:

@@ -8,8 +8,9 @@ own record changes, so that a control plane that dies in between leaves the work
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from control_plane.errors import DockerError, NotFound
@@ -27,6 +28,10 @@ _RESTING = frozenset({"created", "exited"})
 _EXPECTED_SECONDS = 600.0
 """As long as a platform may take to bring an agent up. An attachment that came to nothing delays no later start."""
 _EXPECTED_MOST = 16
+_BESIDE_MOST = 4
+
+Beside = Callable[[Container], Awaitable[Sequence[str]]]
+"""`Moves.beside`."""
 
 
 class GatewayCalls(Protocol):
@@ -48,6 +53,11 @@ def place(container: Container) -> str:
 def expected(container: Container, present: float) -> list[str]:
     """The attachments that were announced for the container's next start, by their streams' ids. Pure."""
     return [one.stream for one in container.expected if one.at > present - _EXPECTED_SECONDS]
+
+
+async def alone(_: Container) -> Sequence[str]:
+    """`Moves.beside` where gateways do not register."""
+    return ()
 
 
 class Moves:
@@ -73,13 +83,20 @@ class Moves:
         """Where an agent may dial when the gateway at `url` is gone."""
         return [] if self._gateways is None else await self._gateways.others(url)
 
+    async def beside(self, container: Container) -> list[str]:
+        """Where the container's agent may dial when its own gateway is gone before it was ever welcome."""
+        others = await self.others(container.gateway)
+        return random.sample(others, min(len(others), _BESIDE_MOST))
+
     async def home(self, container: Container) -> Container:
-        """The container, with another gateway when its own has died and nothing of it is there."""
+        """The container, with another gateway when its own has died and nothing of it is there.
+
+        Also while its agent is on its way: wherever that says hello, what waits at the new gateway follows it.
+        """
         gateways = self._gateways
         if gateways is None or container.state.status not in {*_RESTING, "starting"}:
             return container
-        linked = container.agent is not None and container.agent.connected
-        if linked or (container.execution is not None and container.state.status == "starting"):
+        if container.agent is not None and container.agent.connected:
             return container
         if await gateways.serves(container.gateway):
             return container
@@ -99,9 +116,10 @@ class Moves:
         """Remembers an attachment that has come before its container's start.
 
         The relay it goes to knows of it; one that takes that relay's place does not, and the agent may be there before
-        the client half has dialled again. With one gateway nothing is written.
+        the client half has dialled again: one gateway that is replaced is enough. Nothing is written where gateways do
+        not register.
         """
-        if self._gateways is None or not await self._gateways.others(place(container)):
+        if self._gateways is None:
             return
         present = time.time()
         new = ExpectedStream(stream=stream, at=present)

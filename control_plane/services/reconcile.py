@@ -1,6 +1,8 @@
 """The reconciler: finishes or reverts what a crash left half done, and asks the cloud about runs that fell silent.
 
-Every step is a compare-and-set or repeatable, so any number of instances may do the same pass at once.
+Every step is a compare-and-set or repeatable, so any number of instances may do the same pass at once; to keep the
+store's bill small one does (`turns`), and reads what is due (`control_plane/due.py`). All containers are read once in
+`audit_interval`, and when a gateway has died. An embedded endpoint's reads cost nothing: it looks at all each time.
 """
 
 from __future__ import annotations
@@ -8,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from control_plane.backends.base import Backend
 from control_plane.errors import DockerError
@@ -25,6 +28,7 @@ from control_plane.services.run_limits import RunLimits
 from control_plane.services.run_settings import RunSettings
 from control_plane.services.starts import Starts
 from control_plane.services.stops import Stops
+from control_plane.services.turns import Turn
 from control_plane.telemetry import hooks
 
 _log = logging.getLogger(__name__)
@@ -32,12 +36,27 @@ _log = logging.getLogger(__name__)
 _OVERDUE = 2.0
 """Seconds a restart by policy may be late before another instance does it."""
 
+_SHORTEST_TURN = 50.0
+"""Seconds: less than the minute between two calls of a schedule, so that one which crashed costs the next nothing."""
+
 _LOOKS = (0.5, 1, 2, 4)
 """Pauses after looks at a run whose agent has just fallen silent, in units of `outcome_poll`."""
 
 
+class LivingGateways(Protocol):
+    """`services.gateways.Gateways`, as far as it is needed here."""
+
+    async def living(self) -> set[str]:
+        """The URLs of those that live."""
+        ...
+
+    async def dead(self, url: str) -> bool:
+        """Whether one is gone for certain."""
+        ...
+
+
 class Reconciler:
-    """One pass looks at every container; the rare cloud calls are for silent runs only."""
+    """One pass looks at every container that is due; the rare cloud calls are for silent runs only."""
 
     def __init__(
         self,
@@ -67,15 +86,17 @@ class Reconciler:
         self._limits = RunLimits(stops, background)
         self._settings = settings
         self._since = clock()
+        # Without passes of its own an instance makes one when a schedule calls, and sweeps when that does.
+        self._scheduled = settings.reconcile_interval <= 0
+        length = _SHORTEST_TURN if self._scheduled else 2 * settings.reconcile_interval
+        self._turn = Turn(self._containers.store, "reconciler", settings.instance, length, clock)
         # The only instance was away: whatever ended meanwhile is found at once, not when the agents are given up.
-        self._next_audit = clock() + (0.0 if settings.sole_instance else settings.audit_interval)
-        self._next_sweep = clock() + settings.sweep_interval
-        self._next_exec_pass = clock() + settings.exec_keep
-        self._dead: Callable[[str], Awaitable[bool]] | None = None
+        self._turn.note(swept=clock(), execs=clock())
+        self._gateways: LivingGateways | None = None
 
-    def doubt_with(self, dead: Callable[[str], Awaitable[bool]]) -> None:
+    def doubt_with(self, gateways: LivingGateways) -> None:
         """Who knows that a gateway is gone: nobody reports the end of the links that it had."""
-        self._dead = dead
+        self._gateways = gateways
 
     async def run_forever(self) -> None:
         """Passes at the set interval until cancelled."""
@@ -86,36 +107,71 @@ class Reconciler:
                 _log.exception("reconciler pass failed")
             await asyncio.sleep(self._settings.reconcile_interval)
 
-    async def pass_once(self) -> None:
-        """One look at everything."""
-        with hooks.reconciling():
-            await self._pass()
+    async def pass_once(self) -> bool:
+        """One look at all that is due; False when it is another instance's turn."""
+        if not self._settings.sole_instance and not await self._turn.take():
+            if hooks.containers is not None:
+                hooks.containers(None)
+            return False
+        whole = False
+        try:
+            with hooks.reconciling():
+                await self._pass()
+            whole = True
+        finally:
+            # One that cannot leaves it to the others.
+            if self._scheduled or not whole:
+                await self._turn.give_up()
+        return True
+
+    async def leave(self) -> None:
+        """This instance makes no more passes: another need not wait until its turn is over."""
+        await self._turn.give_up()
 
     async def _pass(self) -> None:
-        now = clock()
-        audit = now >= self._next_audit
-        if audit:
-            self._next_audit = now + self._settings.audit_interval
-        everything = await self._containers.list()
-        if hooks.containers is not None:
-            hooks.containers(Counter(container.state.status for container in everything))
-        for container in everything:
+        now, turn = clock(), self._turn
+        audit = _passed(now, turn.progress.audited, self._settings.audit_interval)
+        living, died = await self._gateways_now()
+        if audit or died or turn.first or self._settings.sole_instance:
+            chosen = await self._containers.list()
+            if hooks.containers is not None:
+                hooks.containers(Counter(container.state.status for container in chosen))
+        else:
+            chosen = await self._containers.due(now)
+        turn.first = False
+        await self._look_at_each(chosen, now, audit=audit)
+        turn.note(gateways=living, audited=now if audit else turn.progress.audited)
+        if _passed(now, turn.progress.execs, self._settings.exec_keep):
+            await self._execs.forget_old(self._settings.exec_keep)
+            turn.note(execs=now)
+        if not self._scheduled and _passed(now, turn.progress.swept, self._settings.sweep_interval):
+            await self.sweep()
+            turn.note(swept=now)
+
+    async def _gateways_now(self) -> tuple[tuple[str, ...], bool]:
+        """The gateways to tell the next pass of, and whether one of those the last one told of is dead for certain.
+
+        One that is only silent stays among them until it is dead, or is back.
+        """
+        if self._gateways is None:
+            return (), False
+        living = await self._gateways.living()
+        silent = [url for url in self._turn.progress.gateways if url not in living]
+        dead = [url for url in silent if await self._gateways.dead(url)]
+        return tuple(sorted({*living, *silent} - {*dead})), bool(dead)
+
+    async def _look_at_each(self, containers: Sequence[Container], now: float, *, audit: bool) -> None:
+        for container in containers:
             try:
                 await self._look(container, now, audit=audit)
             except DockerError as error:
                 _log.warning("container %s cannot be reconciled: %s", container.id[:12], error.message)
             except Exception:
                 _log.exception("container %s cannot be reconciled", container.id[:12])
-        if now >= self._next_exec_pass:
-            self._next_exec_pass = now + self._settings.exec_keep
-            await self._execs.forget_old(self._settings.exec_keep)
-        if now >= self._next_sweep:
-            self._next_sweep = now + self._settings.sweep_interval
-            await self.sweep()
 
     async def sweep(self) -> None:
         """Removes cloud resources whose container is gone."""
-        known = {container.id for container in await self._containers.list()}
+        known = await self._containers.keys()
         for name, backend in self._backends.items():
             try:
                 removed = await backend.sweep(known)
@@ -194,7 +250,7 @@ class Reconciler:
         """After a start of this process: links that an earlier one recorded count once their agents say hello again."""
         if container.agent is None or not container.agent.connected:
             return container
-        if self._dead is not None and await self._dead(container.agent.gateway):
+        if self._gateways is not None and await self._gateways.dead(container.agent.gateway):
             return (
                 await self._outcomes.apply(container.tenant, container.id, LinkGone(container.agent.boot)) or container
             )
@@ -254,6 +310,11 @@ class Reconciler:
             ended = await self._stops.record_outcome(container, outcome)
             if ended is not None:
                 await self._execs.end_all(ended)
+
+
+def _passed(now: float, last: float, interval: float) -> bool:
+    """Whether it is time again; also when the last time was noted by a clock that is far ahead."""
+    return not last <= now < last + interval and not now < last <= now + interval
 
 
 def _with_volumes(container: Container) -> bool:

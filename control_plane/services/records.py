@@ -53,6 +53,14 @@ class Records(Generic[E]):
         """Entities whose key starts with `prefix`."""
         return [self.decode(d) for d in await self.store.find(self.collection, tenant, prefix, limit)]
 
+    async def due(self, at: float) -> list[E]:
+        """Those of all tenants that are due by `at`, Unix seconds (`Store.due`)."""
+        return [self.decode(d) for d in await self.store.due(self.collection, at)]
+
+    async def keys(self) -> set[str]:
+        """The keys of all tenants' entities, none of them decoded."""
+        return {document.key for document in await self.store.list(self.collection)}
+
     async def list(self, tenant: str | None = None) -> list[E]:
         """All of a tenant; of all tenants with None."""
         return [self.decode(d) for d in await self.store.list(self.collection, tenant)]

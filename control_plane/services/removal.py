@@ -89,9 +89,10 @@ class Removal:
         claimed = await self._containers.update(container.tenant, container.id, change)
         if claimed is None or before is None:
             return  # removed by somebody else just now: moby is content too
-        if before.state.status in ACTIVE:
+        active = before.state.status in ACTIVE
+        if active:
             await self._end(claimed, before)
-        await self.finish(claimed, volumes=volumes)
+        await self.finish(claimed, volumes=volumes, ended=active)
 
     async def _end(self, container: Container, before: Container) -> None:
         """Kills what runs and waits, shortly, for the agent's report; the cloud's cancel is the fallback."""
@@ -125,11 +126,26 @@ class Removal:
         return True
 
     def remove_itself(self, container: Container) -> None:
-        """Automatic removal (`--rm`) of a container that is `removing` already."""
+        """Automatic removal (`--rm`) of a container that is `removing` already.
+
+        Whoever waits for a start that failed reads the reason in the record, maybe in another process: it stays until
+        that one has seen it (`remove_unstarted`).
+        """
+        if not container.state.start_failed or self._settings.sole_instance:
+            self.remove_unstarted(container)
+            return
+        wait = self._settings.refusal_seen
+        self._background.later(wait, lambda: self.finish(container, volumes=True), f"remove {container.id[:12]}")
+
+    def remove_unstarted(self, container: Container) -> None:
+        """The same at once."""
         self._background.spawn(self.finish(container, volumes=True), f"remove {container.id[:12]}")
 
-    async def finish(self, container: Container, *, volumes: bool) -> None:
-        """Deletes the records of a container that is `removing`, then frees the rest in the background. Repeatable."""
+    async def finish(self, container: Container, *, volumes: bool, ended: bool = False) -> None:
+        """Deletes the records of a container that is `removing`, then frees the rest in the background. Repeatable.
+
+        `ended`: its agent, or else the cloud, has been told already.
+        """
         tenant = container.tenant
         for session in await self._execs.find(tenant, container.id[:EXEC_PREFIX], _MOST_EXECS):
             if session.container == container.id:
@@ -142,14 +158,17 @@ class Removal:
         if not await self._containers.delete(tenant, container.id):
             return
         await self._events.publish(last, "destroy")
-        self._background.spawn(self._free(last), f"free what {container.id[:12]} used")
+        self._background.spawn(self._free(last, ended=ended), f"free what {container.id[:12]} used")
 
-    async def _free(self, container: Container) -> None:
+    async def _free(self, container: Container, *, ended: bool) -> None:
         if container.host_config.get("AutoRemove"):
             # Its agent ends by itself, once the last of the output is delivered: not under its feet.
             await asyncio.sleep(self._settings.release_delay)
-        elif container.agent is not None and container.agent.connected:
-            await self._shut_down(container, kill=True)
+        elif not ended and container.agent is not None and container.agent.connected:
+            heard = await self._shut_down(container, kill=True)
+            if not heard and container.execution is not None:
+                # It keeps the file system and cannot be told: it would stay for the whole linger time.
+                await self._backends[container.backend].cancel(container.execution)
         for archive in container.staged:
             await self._blobs.delete(archive.blob)
         await self._backends[container.backend].remove(container)

@@ -19,7 +19,7 @@ from control_plane.services.gateways import Gateways
 from control_plane.services.links import GatewayCheck, Links
 from control_plane.services.logs import Logs
 from control_plane.services.lost_agents import LostAgents
-from control_plane.services.moves import Moves, StreamCheck
+from control_plane.services.moves import Moves, StreamCheck, alone
 from control_plane.services.outcomes import Outcomes
 from control_plane.services.ports import Agents, Blobs
 from control_plane.services.preparation import Preparation
@@ -103,24 +103,30 @@ def assemble(ports: RunPorts, settings: RunSettings) -> RunServices:
     lost = LostAgents(execs, ports.agents, background)
     outcomes.follow(restarting=restarts.schedule, removing=removal.remove_itself, lost=lost.follow)
     staging = Staging(records, images, ports.image_files, ports.blobs, ports.agents, settings)
-    agent_events = AgentEvents(outcomes, execs, ports.backends, background)
+    moves = None
+    if ports.check_stream is not None:
+        moves = Moves(records, ports.agents, ports.gateways, ports.check_stream)
+    beside = alone if moves is None else moves.beside
+    agent_events = AgentEvents(outcomes, execs, ports.backends, background, beside)
     links = Links(
         outcomes, ports.backends, staging, agent_events, ports.check_gateway, background, settings, ports.renewed_token
     )
     agentless = AgentlessRuns(outcomes, starts, stops, ports.backends, ports.agents, background, settings)
     starts.follow(agentless.accepted)
+    starts.refused_with(removal.remove_unstarted)
     reconciler = Reconciler(
         outcomes, starts, stops, removal, restarts, links, execs, agentless, ports.backends, background, settings
     )
     links.suspect_with(reconciler)
     attachments = Attachments(containers, execs, events, ports.stream_ticket)
-    if ports.check_stream is not None:
-        moves = links.moves = Moves(records, ports.agents, ports.gateways, ports.check_stream)
+    if moves is not None:
+        links.moves = moves
         starts.home_with(moves.home)
+        starts.name_with(moves.beside)
         attachments.home_with(moves.home)
         attachments.expect_with(moves.expect)
     if ports.gateways is not None and not ports.gateways.only:
-        reconciler.doubt_with(ports.gateways.dead)
+        reconciler.doubt_with(ports.gateways)
     for backend in ports.backends.values():
         backend.follow(reconciler.hear)
     return RunServices(
@@ -132,6 +138,6 @@ def assemble(ports: RunPorts, settings: RunSettings) -> RunServices:
         logs=Logs(containers, records, ports.agents, ports.backends, settings),
         links=links,
         reconciler=reconciler,
-        preparation=Preparation(records, ports.backends, ports.agent_token, background),
+        preparation=Preparation(records, ports.backends, ports.agent_token, background, beside),
         background=background,
     )

@@ -29,6 +29,8 @@ class RunSettings:
     """The same in `rm -f`, which goes on without the report."""
     shutdown_wait: float = 2.0
     """For the agent's answer to `shutdown`."""
+    refusal_seen: float = 5.0
+    """So long at most the record of a failed start with `--rm` is kept for the process that waits for the start."""
     release_delay: float = 5.0
     """From the end of a container that removes itself to the removal of its cloud resources."""
     cancel_wait: float = 30.0

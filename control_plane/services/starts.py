@@ -23,7 +23,7 @@ from control_plane.model import Container, Execution, Image, Lease, Published
 from control_plane.services.background import Background
 from control_plane.services.launch_spec import launch_spec
 from control_plane.services.lifecycle import StartRequested
-from control_plane.services.moves import expected
+from control_plane.services.moves import Beside, alone, expected
 from control_plane.services.outcomes import Outcomes, clock
 from control_plane.services.ports import Agents, AgentUnreachable
 from control_plane.services.records import Records
@@ -74,11 +74,17 @@ class Starts:
         self._background = background
         self._settings = settings
         self._accepted: Callable[[Container, Execution], None] | None = None
+        self._refused: Callable[[Container], None] | None = None
         self._home: Callable[[Container], Awaitable[Container]] | None = None
+        self._beside: Beside = alone
 
     def follow(self, accepted: Callable[[Container, Execution], None]) -> None:
         """Who looks after an execution from the moment the cloud has accepted it; must not block."""
         self._accepted = accepted
+
+    def refused_with(self, refused: Callable[[Container], None]) -> None:
+        """Who removes a container with `--rm` once its failed start has been seen; must not block."""
+        self._refused = refused
 
     def home_with(self, home: Callable[[Container], Awaitable[Container]]) -> None:
         """Who finds a container another gateway when its own has died."""
@@ -89,6 +95,10 @@ class Starts:
         owner = f"{self._settings.instance}/{secrets.token_hex(6)}"
         expires_at = clock() + self._settings.lease
         return Lease(operation="start", owner=owner, expires_at=expires_at, trace=hooks.trace_now())
+
+    def name_with(self, beside: Beside) -> None:
+        """Who names other gateways to a container's agent."""
+        self._beside = beside
 
     async def start(
         self,
@@ -148,7 +158,10 @@ class Starts:
         try:
             with trouble.watching() as met:
                 async with asyncio.timeout(self._settings.start_timeout):
-                    execution = await backend.run(container, image, token, agentless=agentless, recovering=recovering)
+                    gateways = () if agentless else await self._beside(container)
+                    execution = await backend.run(
+                        container, image, token, agentless=agentless, recovering=recovering, gateways=gateways
+                    )
         except TimeoutError:
             text = f"the container did not start within {self._settings.start_timeout:.0f} seconds"
             raise GatewayTimeout(f"{text}: {met.text}" if met.text else text) from None
@@ -199,7 +212,9 @@ class Starts:
 
     async def _note_failure(self, container: Container, message: str) -> None:
         try:
-            await self.fail(container, 128, message)
+            failed = await self.fail(container, 128, message)
+            if failed is not None:
+                self._seen(failed)
         except StoreFull:
             # Else the reconciler would start it as soon as there is room, long after its user was told that it failed.
             work = self._note_failure_when_there_is_room(container, message)
@@ -260,7 +275,13 @@ class Starts:
                     await self._give_up(claimed)
                 await self._renew(claimed)
                 continue
+            self._seen(last)
             return _started_or_refusal(claimed, current or last)
+
+    def _seen(self, container: Container) -> None:
+        """What became of a start is known here: a container that removes itself need not be kept for it."""
+        if container.state.start_failed and container.state.status == "removing" and self._refused is not None:
+            self._refused(container)
 
     async def _renew(self, claimed: Container) -> None:
         lease = claimed.lease

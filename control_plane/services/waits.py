@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ from control_plane.services.watching import changes
 
 CONDITIONS = ("not-running", "next-exit", "removed")
 _ALIVE = {"starting", "running", "paused", "restarting"}
+UNKNOWN = -1
+"""No exit code: the answer has an error."""
+_UNSEEN = "the container was removed before its exit code was seen"
 _EVENT_SECONDS = 2.0
 """How long the event of a removed container's exit may take to reach us from another control plane."""
 
@@ -94,12 +96,5 @@ class Waits:
         """
         if last.state.status not in _ALIVE:
             return Exit(last.state.exit_code)  # moby's error here would be that of the removal
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _EVENT_SECONDS
-        while True:
-            code = await self._events.last_exit(last.tenant, last.id)
-            if code is not None:
-                return Exit(code)
-            if loop.time() >= deadline:
-                return Exit(last.state.exit_code)
-            await asyncio.sleep(0.05)
+        code = await self._events.last_exit(last.tenant, last.id, _EVENT_SECONDS)
+        return Exit(UNKNOWN, _UNSEEN) if code is None else Exit(code)

@@ -22,6 +22,7 @@ Collection = Literal[
     "gateways",
     "events",
     "functions",
+    "leases",
 ]
 
 
@@ -51,6 +52,9 @@ class StoreFull(Exception):
 class Store(Protocol):
     """Compare-and-set document store. Keys are unique per (collection, tenant)."""
 
+    lag: float
+    """Seconds within which a watch tells what another process has written, when all goes well."""
+
     async def get(self, collection: Collection, tenant: str, key: str) -> Document | None:
         """One document, or None."""
         ...
@@ -59,8 +63,18 @@ class Store(Protocol):
         """Documents whose key starts with `prefix`, in key order (Docker's id prefixes)."""
         ...
 
-    async def list(self, collection: Collection, tenant: str | None = None) -> list[Document]:
-        """All documents of a tenant (of all tenants with None), in key order."""
+    async def due(self, collection: Collection, at: float) -> list[Document]:
+        """Those of all tenants that are due by `at`, Unix seconds (`control_plane/due.py`), in key order.
+
+        No others are read. Documents that were written before there was such a thing are not among them.
+        """
+        ...
+
+    async def list(self, collection: Collection, tenant: str | None = None, start: str = "") -> list[Document]:
+        """All documents of a tenant (of all tenants with None), in key order.
+
+        With a tenant, `start` leaves out those whose key sorts before it: they are not read (nor billed).
+        """
         ...
 
     async def create(self, collection: Collection, tenant: str, key: str, body: Mapping[str, Any]) -> Document:
@@ -75,11 +89,15 @@ class Store(Protocol):
         """Deletes if `document.revision` is still current; raises RevisionConflict."""
         ...
 
-    def watch(self, collection: Collection, tenant: str, key: str | None = None) -> AsyncIterator[Document | None]:
-        """Yields soon after each change of the document (or of any in the collection when `key` is None).
+    def watch(
+        self, collection: Collection, tenant: str, key: str | None = None, start: str = ""
+    ) -> AsyncIterator[Document | None]:
+        """Yields soon after each change of the document, None when it is deleted or "read again".
 
-        A None means "something changed, read again" (the form for collections and deletions). Changes may be
-        coalesced; the first item comes at once, so that a watcher never misses the change before it subscribed.
+        Changes may be coalesced; the first item comes at once, so that a watcher never misses the change before it
+        subscribed. With `key` None: a None at once, then every document of the collection that is written, itself, so
+        that nothing has to be read; documents that were there already may be told as well, those with keys before
+        `start` may be left out, deletions are not told. A None then means "some were missed, list again".
         """
         ...
 

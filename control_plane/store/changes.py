@@ -35,18 +35,18 @@ class Subscription:
         self._queue: asyncio.Queue[Change] = asyncio.Queue(_KEPT)
 
     def put(self, change: Change) -> None:
-        """Called for each change; never blocks."""
-        if self._queue.full():
+        """Called for each change; never blocks. Of a collection no document may be left out without a word."""
+        if self._place[2] is None and (change.foreign or self._queue.full()):
+            while not self._queue.empty():
+                self._queue.get_nowait()
+            change = _FOREIGN
+        elif self._queue.full():
             self._queue.get_nowait()
         self._queue.put_nowait(change)
 
     async def next(self) -> Change:
-        """The next change. For a collection, all that are waiting count as one."""
-        change = await self._queue.get()
-        if self._place[2] is None:
-            while not self._queue.empty():
-                self._queue.get_nowait()
-        return change
+        """The next change."""
+        return await self._queue.get()
 
     def __enter__(self) -> Subscription:
         self._changes.add(self._place, self)
@@ -78,8 +78,9 @@ class Changes:
             change = Change(document)
             for watcher in watchers:
                 watcher.put(change)
-        for watcher in self._subscriptions.get((collection, tenant, None), ()):
-            watcher.put(Change(None))
+        if document is not None:
+            for watcher in self._subscriptions.get((collection, tenant, None), ()):
+                watcher.put(Change(document))
 
     def publish_foreign(self) -> None:
         """Another process wrote something: all read again."""

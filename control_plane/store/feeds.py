@@ -24,11 +24,12 @@ _DELETED = 4096
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What is watched: one document, or with None all of a tenant's collection."""
+    """What is watched: one document, or with None all of a tenant's collection from the key `start` on."""
 
     collection: CollectionName
     tenant: str
     key: str | None
+    start: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,19 @@ class Watcher:
     """One watcher's queue of changes."""
 
     def __init__(self, place: Place) -> None:
-        self._coalesces = place.key is None
-        self._changes: deque[Change] = deque(maxlen=1 if self._coalesces else _KEPT)
+        self._wide = place.key is None
+        self._changes: deque[Change] = deque(maxlen=_KEPT)
         self._some = asyncio.Event()
         self._failure: Exception | None = None
 
     def put(self, change: Change) -> None:
-        """Called for each change; never blocks."""
+        """Called for each change; never blocks. Of a collection no document may be left out without a word."""
+        if self._wide:
+            if change.document is None and not change.stale:
+                return  # deletions are not told
+            if change.stale or len(self._changes) == _KEPT:
+                self._changes.clear()
+                change = Change(None, stale=True)
         self._changes.append(change)
         self._some.set()
 
@@ -60,7 +67,7 @@ class Watcher:
         self._some.set()
 
     async def next(self) -> Change:
-        """The next change. For a collection, all that are waiting count as one."""
+        """The next change."""
         while not self._changes:
             if self._failure is not None:
                 raise self._failure
@@ -136,29 +143,45 @@ class Feeds:
         self._opened = opened
         self._closed = closed
         self._feeds: dict[Place, Feed] = {}
+        self._wide: dict[tuple[CollectionName, str], list[Feed]] = {}
+        """The feeds of whole collections: one, unless a later watcher wants what lies before its start."""
 
     @contextmanager
     def subscribe(self, place: Place) -> Iterator[tuple[Feed, Watcher]]:
         """A watcher of the place, for the length of the block."""
-        feed = self._feeds.get(place)
-        if feed is None:
-            feed = self._feeds[place] = Feed(place)
-            self._opened(feed)
+        feed = self._feed(place)
         watcher = feed.add()
         try:
             yield feed, watcher
         finally:
             feed.remove(watcher)
-            if not feed.watched and self._feeds.get(place) is feed:
-                del self._feeds[place]
-                self._closed(feed)
+            if not feed.watched and self._feeds.get(feed.place) is feed:
+                self._drop(feed)
+
+    def _feed(self, place: Place) -> Feed:
+        wide = self._wide.get((place.collection, place.tenant), []) if place.key is None else []
+        feed = next((one for one in wide if one.place.start <= place.start), None) or self._feeds.get(place)
+        if feed is None:
+            feed = self._feeds[place] = Feed(place)
+            if place.key is None:
+                self._wide.setdefault((place.collection, place.tenant), []).append(feed)
+            self._opened(feed)
+        return feed
+
+    def _drop(self, feed: Feed) -> None:
+        place = feed.place
+        del self._feeds[place]
+        if place.key is None:
+            self._wide[place.collection, place.tenant].remove(feed)
+            if not self._wide[place.collection, place.tenant]:
+                del self._wide[place.collection, place.tenant]
+        self._closed(feed)
 
     def tell(self, collection: CollectionName, tenant: str, key: str, order: int, document: Document | None) -> None:
         """A change made in this process."""
-        for place in (Place(collection, tenant, key), Place(collection, tenant, None)):
-            feed = self._feeds.get(place)
-            if feed is not None:
-                feed.tell(key, order, document)
+        feed = self._feeds.get(Place(collection, tenant, key))
+        for told in (*((feed,) if feed is not None else ()), *self._wide.get((collection, tenant), ())):
+            told.tell(key, order, document)
 
     def fail(self, error: Exception) -> None:
         """The store is closed: nothing more is told."""

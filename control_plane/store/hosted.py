@@ -44,8 +44,14 @@ class Documents(Protocol):
         """The first `limit` documents, in key order, whose key starts with `prefix`."""
         ...
 
-    async def list(self, collection: Collection, tenant: str | None, timeout: float) -> builtins.list[Document]:
-        """All documents of a tenant or of all, in any order."""
+    async def list(
+        self, collection: Collection, tenant: str | None, start: str, timeout: float
+    ) -> builtins.list[Document]:
+        """All documents of a tenant, from the key `start` on, or of all tenants; in any order."""
+        ...
+
+    async def due(self, collection: Collection, at: float, timeout: float) -> builtins.list[Document]:
+        """Those of all tenants that are due by `at`, in any order."""
         ...
 
     async def insert(
@@ -89,7 +95,8 @@ _CLOSED = "the endpoint is shutting down"
 class HostedStore:
     """`Store` on a cloud's documents."""
 
-    def __init__(self, documents: Documents) -> None:
+    def __init__(self, documents: Documents, lag: float) -> None:
+        self.lag = lag
         self._documents = documents
         self._feeds = Feeds(documents.opened, documents.closed)
         self._closed = False
@@ -110,9 +117,15 @@ class HostedStore:
             return []
         return await _read(lambda timeout: self._documents.find(collection, tenant, prefix, limit, timeout))
 
-    async def list(self, collection: Collection, tenant: str | None = None) -> builtins.list[Document]:
-        """All documents of a tenant or of all, in key order."""
-        found = await _read(lambda timeout: self._documents.list(collection, tenant, timeout), each=_TOTAL)
+    async def list(self, collection: Collection, tenant: str | None = None, start: str = "") -> builtins.list[Document]:
+        """All documents of a tenant, from the key `start` on, or of all tenants; in key order."""
+        found = await _read(lambda timeout: self._documents.list(collection, tenant, start, timeout), each=_TOTAL)
+        found.sort(key=lambda document: (document.key, document.tenant))
+        return found
+
+    async def due(self, collection: Collection, at: float) -> builtins.list[Document]:
+        """Those of all tenants that are due by `at`, in key order."""
+        found = await _read(lambda timeout: self._documents.due(collection, at, timeout), each=_TOTAL)
         found.sort(key=lambda document: (document.key, document.tenant))
         return found
 
@@ -161,21 +174,21 @@ class HostedStore:
             self._feeds.tell(document.collection, document.tenant, document.key, order, None)
 
     async def watch(
-        self, collection: Collection, tenant: str, key: str | None = None
+        self, collection: Collection, tenant: str, key: str | None = None, start: str = ""
     ) -> AsyncIterator[Document | None]:
-        """Changes of a document, or a None for each change of the collection; see `Store.watch`.
+        """Changes of a document, or the documents written in a collection; see `Store.watch`.
 
         Changes made in this process arrive at once and in order, those of others when the cloud tells of them.
         Raises DockerError when the cloud refuses to tell.
         """
-        with self._feeds.subscribe(Place(collection, tenant, key)) as (feed, watcher):
+        with self._feeds.subscribe(Place(collection, tenant, key, start)) as (feed, watcher):
             last = None if key is None else await self._look(feed, key)
             order = 0 if last is None else revision_of(last).order
             yield last
             while True:
                 change = await watcher.next()
                 if key is None:
-                    yield None
+                    yield change.document
                     continue
                 if change.stale:
                     current = await self._look(feed, key)

@@ -27,6 +27,7 @@ class SealedStore:
     """`Store` on top of another one."""
 
     def __init__(self, inner: Store, wrapper: KeyWrapper, fields: Fields = SECRET_FIELDS) -> None:
+        self.lag = inner.lag
         self._inner = inner
         self._sealer = Sealer(wrapper)
         self._fields = fields
@@ -41,9 +42,13 @@ class SealedStore:
         """Documents whose key starts with `prefix`, in key order."""
         return await self._open_all(collection, await self._inner.find(collection, tenant, prefix, limit))
 
-    async def list(self, collection: Collection, tenant: str | None = None) -> builtins.list[Document]:
-        """All documents of a tenant or of all, in key order."""
-        return await self._open_all(collection, await self._inner.list(collection, tenant))
+    async def list(self, collection: Collection, tenant: str | None = None, start: str = "") -> builtins.list[Document]:
+        """All documents of a tenant, from the key `start` on, or of all tenants; in key order."""
+        return await self._open_all(collection, await self._inner.list(collection, tenant, start))
+
+    async def due(self, collection: Collection, at: float) -> builtins.list[Document]:
+        """Those of all tenants that are due by `at`, in key order."""
+        return await self._open_all(collection, await self._inner.due(collection, at))
 
     async def create(self, collection: Collection, tenant: str, key: str, body: Mapping[str, Any]) -> Document:
         """Writes a new document. Raises AlreadyExists."""
@@ -61,10 +66,10 @@ class SealedStore:
         self._opened.pop((document.collection, document.tenant, document.key), None)
 
     async def watch(
-        self, collection: Collection, tenant: str, key: str | None = None
+        self, collection: Collection, tenant: str, key: str | None = None, start: str = ""
     ) -> AsyncIterator[Document | None]:
-        """Changes of a document, or a None for each change of the collection."""
-        async with aclosing(self._inner.watch(collection, tenant, key)) as changes:  # type: ignore[type-var]
+        """Changes of a document, or the documents written in a collection."""
+        async with aclosing(self._inner.watch(collection, tenant, key, start)) as changes:  # type: ignore[type-var]
             async for document in changes:
                 yield None if document is None else await self._open(document)
 

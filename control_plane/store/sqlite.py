@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from control_plane.due import due_of
 from control_plane.store.base import AlreadyExists, Collection, Document, RevisionConflict, StoreFull
 from control_plane.store.changes import Changes
 from control_plane.store.checkpoint import Checkpointer
@@ -44,6 +45,8 @@ Documents = list[Document]
 
 class SqliteStore:
     """`Store` on one file. Open it inside the running event loop; close it there."""
+
+    lag = 0.2
 
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
@@ -103,9 +106,14 @@ class SqliteStore:
         found = (self._get(collection, tenant, row[0]) for row in rows)
         return [document for document in found if document is not None]
 
-    async def list(self, collection: Collection, tenant: str | None = None) -> Documents:
-        """All documents of a tenant or of all, in key order. The same object comes back until something changed."""
+    async def list(self, collection: Collection, tenant: str | None = None, start: str = "") -> Documents:
+        """All documents of a tenant, from the key `start` on, or of all; in key order.
+
+        Without `start` the same object comes back until something changed.
+        """
         self._poll()
+        if start and tenant is not None:
+            return self._list_from(collection, tenant, start)
         known = self._lists.get((collection, tenant))
         if known is not None:
             return known
@@ -117,6 +125,18 @@ class SqliteStore:
         documents = [self._from_row(collection, *row) for row in rows]
         self._lists[(collection, tenant)] = documents
         return documents
+
+    def _list_from(self, collection: Collection, tenant: str, start: str) -> Documents:
+        rows = self._connection.execute(
+            "SELECT tenant, key, revision, body FROM documents WHERE collection=? AND tenant=? AND key>=? ORDER BY key",
+            (collection, tenant, start),
+        )
+        return [self._from_row(collection, *row) for row in rows]
+
+    async def due(self, collection: Collection, at: float) -> Documents:
+        """Those of all tenants that are due by `at`, in key order. Nobody bills a list here: it is asked of each."""
+        dated = [(due_of(collection, document.body), document) for document in await self.list(collection)]
+        return [document for due, document in dated if due is not None and due <= at]
 
     async def create(self, collection: Collection, tenant: str, key: str, body: Mapping[str, Any]) -> Document:
         """Writes a new document. Raises AlreadyExists."""
@@ -165,11 +185,12 @@ class SqliteStore:
         self._changes.publish(document.collection, document.tenant, document.key, None)
 
     async def watch(
-        self, collection: Collection, tenant: str, key: str | None = None
+        self, collection: Collection, tenant: str, key: str | None = None, start: str = ""
     ) -> AsyncIterator[Document | None]:
-        """Changes of a document, or a None for each change of the collection; see `Store.watch`.
+        """Changes of a document, or the documents written in a collection; see `Store.watch`.
 
-        Changes made in this process arrive one by one and in order; those of others are noticed within 25 ms.
+        Changes made in this process arrive one by one and in order; those of others are noticed within 25 ms, of a
+        collection as "list again".
         """
         with self._changes.subscribe(collection, tenant, key) as subscription:
             last = None if key is None else await self.get(collection, tenant, key)

@@ -10,8 +10,8 @@ CloudCall = Callable[[str, str, float], None]
 """What it was about, `ok` or the name of the error, seconds."""
 Reconciled = Callable[[float, bool], None]
 """Seconds, and whether the pass came to its end."""
-Containers = Callable[[Mapping[str, int]], None]
-"""Containers of all tenants by status."""
+Containers = Callable[[Mapping[str, int] | None], None]
+"""Containers of all tenants by status; None: another process counts them."""
 Span = Callable[[str], AbstractContextManager[None]]
 Traceparent = Callable[[], str]
 """Names the span under way, as W3C Trace Context writes it."""

@@ -50,7 +50,10 @@ class Metrics:
             registry=self.registry,
         )
         self._containers = Gauge(
-            "sockerless_containers", "Containers at the reconciler's last pass", ("status",), registry=self.registry
+            "sockerless_containers",
+            "Containers when the reconciler last looked at all",
+            ("status",),
+            registry=self.registry,
         )
         self._store = Gauge(
             "sockerless_store_seconds",
@@ -87,7 +90,10 @@ class Metrics:
     def _reconciled(self, seconds: float, whole: bool) -> None:
         self._passes.labels("done" if whole else "failed").observe(seconds)
 
-    def _counted(self, found: Mapping[str, int]) -> None:
+    def _counted(self, found: Mapping[str, int] | None) -> None:
+        if found is None:
+            self._containers.clear()
+            return
         for status in _STATUSES:
             self._containers.labels(status).set(found.get(status, 0))
 

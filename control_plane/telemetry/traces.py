@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+from agent_gateway import trace_context
 from control_plane.backends.settings_error import SettingsError
 from control_plane.telemetry import context, hooks
 from control_plane.version import VERSION
@@ -47,6 +48,7 @@ class Traces:
         self._tracer = self._provider.get_tracer("sockerless", VERSION)
         self._propagator = TraceContextTextMapPropagator()
         hooks.span, hooks.traceparent, hooks.continued = self._inner, self._traceparent, self._continued
+        trace_context.traceparent = self._traceparent
 
     @contextmanager
     def request(self, name: str, headers: Mapping[str, str]) -> Iterator[Any]:
@@ -81,7 +83,7 @@ class Traces:
 
     def close(self) -> None:
         """Sends what is left, and is off."""
-        hooks.span = hooks.traceparent = hooks.continued = None
+        hooks.span = hooks.traceparent = hooks.continued = trace_context.traceparent = None
         self._provider.shutdown()
 
 

@@ -1,4 +1,4 @@
-"""A certificate for localhost, made on the spot."""
+"""A certificate for localhost and other names, made on the spot."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def certificate(directory: Path) -> None:
-    """Writes `cert.pem` and `key.pem`."""
+def certificate(directory: Path, *more: str) -> None:
+    """Writes `cert.pem` and `key.pem`, for more host names if there are."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    names = [*map(x509.DNSName, ("localhost", *more)), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     made = (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -24,6 +24,8 @@ from aiohttp import web
 
 _ITEM = re.compile(r"^/dbs/[^/]+/colls/[^/]+/docs/[^/]+/?$")
 _ITEMS = re.compile(r"^(/dbs/[^/]+/colls/[^/]+)/docs/?$")
+_OF_FEEDS = {"a-im", "if-none-match", "x-ms-max-item-count"}
+"""Not passed on: the server knows no feed, and a page of its list would hide whatever comes after it."""
 _HOP = {"connection", "transfer-encoding", "content-length", "content-encoding", "keep-alive"}
 
 
@@ -35,14 +37,18 @@ class Feed:
         self._last = time.time_ns()
         self._seen: dict[str, tuple[str, int]] = {}
 
-    def since(self, items: list[dict[str, Any]], start: str, asked: str | None) -> tuple[int, list[dict[str, Any]]]:
+    def since(
+        self, items: list[dict[str, Any]], start: str, asked: str | None, most: int
+    ) -> tuple[int, list[dict[str, Any]]]:
         for item in items:
             if self._seen.get(item["_rid"], ("", 0))[0] != item["_etag"]:
                 self._last += 1
                 self._seen[item["_rid"]] = (item["_etag"], self._last)
         after = self._last if asked == "*" else int((asked or "0").strip('"'))
         changed = [i for i in items if _hash(i["partition"]) == start and self._seen[i["_rid"]][1] > after]
-        return self._last, sorted(changed, key=lambda item: self._seen[item["_rid"]][1])
+        changed.sort(key=lambda item: self._seen[item["_rid"]][1])
+        page = changed[:most]
+        return self._last if len(page) == len(changed) else self._seen[page[-1]["_rid"]][1], page
 
 
 @functools.cache
@@ -74,7 +80,7 @@ class Proxy:
             body = {"code": "429", "message": "Request rate is large"}
             return web.json_response(body, status=429, headers={"x-ms-retry-after-ms": "20", "x-ms-substatus": "3200"})
         feed = items is not None and request.method == "GET" and "A-IM" in request.headers
-        status, headers, body_bytes = await self._forward(request, without={"a-im", "if-none-match"} if feed else set())
+        status, headers, body_bytes = await self._forward(request, without=_OF_FEEDS if feed else set())
         if feed and items is not None and status == 200:
             return self._change_feed(items[1], request, json.loads(body_bytes))
         if writes and self._due("lose", request):
@@ -95,10 +101,10 @@ class Proxy:
         return web.Response()
 
     def _change_feed(self, collection: str, request: web.Request, listed: dict[str, Any]) -> web.Response:
-
         feed = self._feeds.setdefault(collection, Feed())
         start = request.headers["x-ms-start-epk"]
-        last, changed = feed.since(listed["Documents"], start, request.headers.get("If-None-Match"))
+        most = int(request.headers.get("x-ms-max-item-count", "100"))
+        last, changed = feed.since(listed["Documents"], start, request.headers.get("If-None-Match"), most)
         headers = {"etag": f'"{last}"', "x-ms-request-charge": "1"}
         if not changed:
             return web.Response(status=304, headers=headers)

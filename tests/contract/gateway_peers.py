@@ -198,6 +198,8 @@ async def running_gateway(control_plane: FakeControlPlane | None = None, **liste
         docker_listen=listen.get("docker", ["tcp://127.0.0.1:0"]),
         agent_listen=listen.get("agent", ["tcp://127.0.0.1:0"]),
         local_only=listen.get("local_only", False),
+        docker_proxies=listen.get("proxies", []),
+        proxy_secret=listen.get("proxy_secret", ""),
     )
     gateway: Any = Gateway(settings, plane, listen.get("app", docker_api))
     await gateway.start()

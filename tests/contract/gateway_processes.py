@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,42 +21,70 @@ from agent_gateway.tickets import mint_agent_token
 from control_plane.agents import RelayedAgents
 from control_plane.api.internal import ROUTES
 from control_plane.app import build_app
+from control_plane.auth.caller import Caller
 from control_plane.auth.tokens import GatewayAuth
+from control_plane.errors import Unauthorized
 from control_plane.model import Container, Execution, RunState
 from control_plane.services.bundle import Services
 from control_plane.services.gateways import Gateways
-from control_plane.services.moves import Moves
+from control_plane.services.system import System
+from tests.contract.connect_far_side import TOKEN
 from tests.contract.gateway_peers import KEY
-from tests.unit.run_world import IMAGE_ID, TENANT, World
+from tests.unit.run_world import FAST, IMAGE_ID, TENANT, World
 
 SECONDS = 20.0
 IDENTITY = "c0ffee"
+
+
+async def _user(scope: Mapping[str, Any]) -> Caller:
+    """Whoever shows `TOKEN`."""
+    if dict(scope["headers"]).get(b"authorization") != f"Bearer {TOKEN}".encode():
+        raise Unauthorized("the token is not known")
+    return Caller(TENANT, "full", "token:test")
 
 
 class Plane:
     """A control plane on a real store, reached over HTTP; `world` is the rest of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.world = World(folder)
         self.auth = GatewayAuth(KEY)
-        self.gateways = Gateways(self.world.store)
         self.agents = RelayedAgents(KEY)
+        self.returning = asyncio.Event()
+        """Set: streams that ask where their agent is are answered."""
+        self.returning.set()
+        self.world = World(folder, replace(FAST, start_timeout=SECONDS), self._ports)
         self.records = self.world.containers.records
         self.agents.follow(self.records.get)
         services = self.world.services
-        services.links.check_gateway = self.auth.check_gateway
-        moves = services.links.moves = Moves(self.records, self.agents, self.gateways, self.auth.check_stream)
-        services.attachments.home_with(moves.home)
-        services.attachments.expect_with(moves.expect)
         bundle = SimpleNamespace(**{name: getattr(services, name) for name in services.__slots__})
-        bundle.gateways = self.gateways
-        self.app = build_app(cast(Services, bundle), internal_routes=ROUTES, routes=())
+        bundle.gateways, bundle.containers = self.gateways, self.world.containers
+        world = self.world
+        bundle.system = System(
+            world.store, world.containers, cast(Any, world.sink), {"fake": world.cloud}, "fake", server_id="i", root="/"
+        )
+        self.app = build_app(cast(Services, bundle), authenticate=_user, internal_routes=ROUTES)
         self._server: asyncio.Server | None = None
         self.url = ""
 
+    def _ports(self, world: World) -> Mapping[str, Any]:
+        self.gateways = Gateways(world.store)
+        return {
+            "agents": self.agents,
+            "gateways": self.gateways,
+            "agent_token": self.auth.agent_token,
+            "stream_ticket": self.auth.stream_ticket,
+            "check_gateway": self.auth.check_gateway,
+            "check_stream": self.auth.check_stream,
+        }
+
+    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/internal/v1/streams/"):
+            await self.returning.wait()
+        await self.app(scope, receive, send)
+
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._http = HttpServer(cast(Any, self.app), None)
+        self._http = HttpServer(cast(Any, self._serve), None)
         self._server = await loop.create_server(self._http, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 

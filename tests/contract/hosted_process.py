@@ -30,8 +30,8 @@ START_LIMIT = 30.0
 GATEWAY = "http://gateway.example:8443"
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
+def free_port(host: str = "127.0.0.1") -> int:
+    with socket.create_server((host, 0)) as probe:
         return int(probe.getsockname()[1])
 
 

@@ -72,6 +72,8 @@ class ProcessRuntime:
         return await asyncio.shield(self._exits[id])
 
     async def kill(self, id: str, signal: int) -> None:
+        if id not in self._processes:  # removed between two signals: refused as the launcher does it
+            raise RuntimeRefused(f"no execution {id}", "unknown")
         with suppress(ProcessLookupError):
             self._processes[id].send_signal(signal)
 

@@ -106,6 +106,50 @@ async def test_a_unix_socket(tmp_path: Path) -> None:
             server.close()
 
 
+async def test_one_gateway_of_several_that_lives_is_found(tmp_path: Path) -> None:
+    needs_namespaces()
+    root = busybox_root(tmp_path / "root")
+    async with AgentPeer() as peer:
+        # One refuses, one takes connections and says nothing of a websocket, one is what is wanted.
+        async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+
+        front_end = await asyncio.start_server(other, "127.0.0.1", 0)
+        port = front_end.sockets[0].getsockname()[1]
+        container = AgentContainer(root, f"http://127.0.0.1:9 http://127.0.0.1:{port} {peer.url}")
+        try:
+            await _echo(peer)
+        finally:
+            container.end()
+            front_end.close()
+
+
+async def test_a_gateway_without_tls_is_not_dialled_in_the_place_of_one_with_it(tmp_path: Path) -> None:
+    needs_namespaces()
+    root = busybox_root(tmp_path / "root")
+    async with AgentPeer() as peer:
+        container = AgentContainer(root, f"https://127.0.0.1:9 {peer.url}", timeout=1)
+        try:
+            assert await container.exit_code() == 125
+            assert not peer.hellos
+        finally:
+            container.end()
+
+
+async def test_an_address_that_is_none_ends_the_agent_at_once(tmp_path: Path) -> None:
+    needs_namespaces()
+    root = busybox_root(tmp_path / "root")
+    async with AgentPeer() as peer:
+        container = AgentContainer(root, f"{peer.url} ftp://127.0.0.1")
+        try:
+            assert await container.exit_code() == 125
+            assert "callback URL scheme" in container.stderr.read_text()
+        finally:
+            container.end()
+
+
 async def test_an_agent_that_is_not_root_runs_its_own_user_and_no_other(tmp_path: Path) -> None:
     async with agent(tmp_path, user="1000:1001") as (peer, _):
         end = peer.attach()

@@ -85,6 +85,13 @@ async def test_what_the_invocation_brings_counts(tmp_path: Path) -> None:
         assert (await held).json()["exit"]["code"] == 0
 
 
+async def test_an_invocation_may_bring_several_gateways(tmp_path: Path) -> None:
+    async with instance(tmp_path, **UNNAMED) as one:
+        held = one.hold(callback=f"http://127.0.0.1:9 http://127.0.0.1:10 {one.peer.url}", token="secret")
+        await one.peer.start(spec("true"))
+        assert (await held).json()["exit"]["code"] == 0
+
+
 async def test_another_containers_invocation_is_refused(tmp_path: Path) -> None:
     async with instance(tmp_path) as one:
         assert (await one.invoke(container="another")).status_code == 409
@@ -266,6 +273,8 @@ async def test_invocations_that_make_no_sense_are_refused(tmp_path: Path) -> Non
             {"token": "a\r\nHost: b"},
             {"token": "x" * 9000},
             {"callback": "ftp://h"},
+            {"callback": "http://h ftp://i"},
+            {"callback": " "},
             {"callback": "http://h\r\nX: y"},
         ]
         bodies = [json.dumps(whole | fields).encode() for fields in wrong]

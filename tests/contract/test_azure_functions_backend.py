@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,18 @@ async def test_a_container_from_create_to_rm(azure: World) -> None:
     outcome = await backend.outcome(execution)
     assert outcome.finished
     assert "does not exist any more" in outcome.error
+
+
+async def test_the_request_to_run_names_other_gateways(azure: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, box = azure.backend(callback_url=""), container(gateway="https://a")
+    asked: list[Any] = []
+    monkeypatch.setattr(backend._invocations, "begin", asked.append)
+    await backend.prepare(again(box, 0), azure.image, TOKEN, gateways=["https://b"])
+    await backend.run(box, azure.image, TOKEN, gateways=["https://c"])
+    assert [one.body["callback"] for one in asked] == ["https://a https://c"]
+    await until(azure.running)
+    assert azure.runtime.specs[azure.running()[0]].env["SOCKERLESS_CALLBACK_URL"] == "https://a https://b"
+    await backend.remove(box)
 
 
 async def test_how_many_calls_each_command_costs(azure: World) -> None:

@@ -117,6 +117,14 @@ async def test_nothing_of_the_users_is_in_the_job_and_the_agents_names_are_in_th
     }
 
 
+async def test_the_execution_names_other_gateways_and_the_job_none(cloud: CloudRun, backend: CloudRunBackend) -> None:
+    others = ["http://gateway:2", "http://gateway:1", "https://gateway3"]
+    execution = await backend.run(container(), image(), TOKEN, gateways=others)
+    env = {e.name: e.value for e in cloud.executions[execution.name].template.containers[0].env}
+    assert env["SOCKERLESS_CALLBACK_URL"] == "http://gateway:1 http://gateway:2 https://gateway3"
+    assert "http://gateway" not in str(cloud.jobs)
+
+
 async def test_fifty_runs_at_once_of_a_new_image_make_one_job(cloud: CloudRun, backend: CloudRunBackend) -> None:
     cloud.slow_operations = 2
     runs = [backend.run(container(f"{n:064x}"), image(), TOKEN) for n in range(50)]

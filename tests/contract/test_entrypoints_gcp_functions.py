@@ -167,6 +167,9 @@ def test_the_api_for_short_calls(cloud: dict[str, str], tmp_path: Path) -> None:
         assert "Server Version" in docker.out("info")
         assert json.loads(docker.out("inspect", known))[0]["State"]["Status"] == "running"
         assert httpx.get(f"{url}/containers/json").status_code == 401
+        for forged in ("X-Sockerless-Client-Certificate", "X-Sockerless-Attested", "x_sockerless_attested"):
+            status = httpx.get(f"{url}/containers/json", headers={forged: "CN=ci"}).status_code
+            assert status == (401 if "_" in forged else 403)
         for arguments in (("events",), ("logs", "-f", known), ("wait", known), ("pull", "busybox")):
             refused = docker.docker(*arguments)
             assert refused.returncode != 0

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -24,6 +23,7 @@ from tests.contract.hosted_process import (
     local_cloud,
     new_token,
 )
+from tests.contract.otlp_collector import collecting
 
 
 @pytest.fixture(scope="module")
@@ -237,35 +237,15 @@ def test_under_hypercorns_own_command(tmp_path: Path) -> None:
 
 def test_traces_reach_the_collector_and_go_on_with_the_callers(tmp_path: Path) -> None:
     """OTLP over HTTP: spans are there when the process has ended, and carry the caller's trace."""
-    received: list[bytes] = []
-
-    class Collector(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append(self.rfile.read(int(self.headers["content-length"])))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    collector = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
-    threading.Thread(target=collector.serve_forever, daemon=True).start()
     trace = "0af7651916cd43dd8448eb211c80319c"
-    try:
-        variables = {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
-            "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
-        }
-        served = ControlPlaneProcess(tmp_path, variables, token=new_token(tmp_path))
+    with collecting() as collector:
+        served = ControlPlaneProcess(tmp_path, collector.variables, token=new_token(tmp_path))
         served.start()
         headers = served.headers() | {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
         assert httpx.get(f"{served.url}/containers/json", headers=headers).status_code == 200
         assert served.stop() == 0
-    finally:
-        collector.shutdown()
-        collector.server_close()
-    told = b"".join(received)
-    assert bytes.fromhex(trace) in told
-    assert b"GET /containers/json" in told
-    assert served.token.encode() not in told
+    (span,) = [span for span in collector.spans() if span.trace == trace]
+    assert (span.service, span.name) == ("sockerless-control-plane", "GET /containers/json")
+    assert span.parent == "b7ad6b7169203331"
+    assert served.token.encode() not in b"".join(collector.bodies)
     assert trace in served.log

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from agent_gateway import stream_dial
+from agent_gateway.relay import streams
 from agent_gateway.streams import RemoteRelay, Stream, new_stream_id
 from agent_gateway.tickets import mint_ticket
 from control_plane.model import Container
@@ -66,15 +68,12 @@ async def test_the_start_waits_for_a_client_that_has_not_dialled_again_yet(tmp_p
             container.end()
 
 
-async def test_attachments_are_remembered_where_several_gateways_are_registered(tmp_path: Path) -> None:
+async def test_attachments_are_remembered_where_gateways_register(tmp_path: Path) -> None:
     plane = Plane(tmp_path)
     await plane.start()
     try:
         await plane.gateways.register("http://a", "1", 0, draining=False)
         await plane.container("http://a")
-        await ticket(plane)
-        assert (await plane.now()).expected == []
-        await plane.gateways.register("http://b", "2", 0, draining=False)
         await ticket(plane, "logs=1&stdout=1")
         assert (await plane.now()).expected == []  # it does not stay
         streams = [await ticket(plane) for _ in range(20)]
@@ -92,6 +91,29 @@ async def test_attachments_are_remembered_where_several_gateways_are_registered(
 
 def _running(container: Container) -> Container:
     return container.model_copy(update={"state": container.state.model_copy(update={"status": "running"})})
+
+
+async def test_an_attachment_waits_for_an_agent_longer_than_a_broken_stream_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its gateway died, and the agent is on its way still: it waits at another one, as long as that lives."""
+    assert stream_dial._STOOD_SECONDS < streams._BOUNCE_SECONDS
+    monkeypatch.setattr(streams, "_BOUNCE_SECONDS", 0.2)
+    monkeypatch.setattr(stream_dial, "_STOOD_SECONDS", 0.1)
+    monkeypatch.setattr(stream_dial, "GRACE_SECONDS", 0.8)
+    async with two() as (first, second, place):
+        place.url = second.url
+        stream = await RemoteRelay(first.url, KEY, place.where).open(TENANT, "c1", "attach", {})
+        await first.stop(0)
+        await eventually(lambda: place.asked > 5)
+        await asyncio.sleep(1.0)
+        assert not stream.ended
+        agent = FakeAgent(second.url, "c1", echo)
+        await agent.connect()
+        await stream.send(b"here")
+        await stream.send_eof()
+        assert b"".join([chunk async for chunk in stream.chunks()]) == b"here"
+        await agent.close()
 
 
 async def test_a_client_that_is_known_to_have_gone_delays_no_start() -> None:

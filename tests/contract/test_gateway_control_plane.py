@@ -123,6 +123,15 @@ async def test_requests_are_forwarded_as_they_come() -> None:
     arrived, read = asyncio.Event(), asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/nothing":
+            head = [(b"api-version", b"1.50"), (b"content-type", b"application/json")]
+            await send({"type": "http.response.start", "status": 404, "headers": head})
+            await send({"type": "http.response.body", "body": b'{"message":"page not found"}'})
+            return
+        if scope["path"] == "/large":  # as a load balancer says it
+            await send({"type": "http.response.start", "status": 413, "headers": [(b"content-type", b"text/html")]})
+            await send({"type": "http.response.body", "body": b"<h1>413</h1>"})
+            return
         if scope["path"] != "/streamed":
             await docker_api(scope, receive, send)
             return
@@ -165,6 +174,9 @@ async def test_requests_are_forwarded_as_they_come() -> None:
             assert (await client.head(f"{url}/_ping")).status_code == 200
             missing = await client.get(f"{url}/nothing")
             assert (missing.status_code, missing.json()) == (404, {"message": "page not found"})
+            large = await client.post(f"{url}/large", content=b"x")
+            assert large.status_code == 413
+            assert "does not take a body of that size" in large.json()["message"]
         await gateway.stop(0)
 
 

@@ -83,6 +83,21 @@ async def test_a_docker_client_of_one_gateway_goes_on_when_the_agent_moves_to_th
         await agent.close()
 
 
+async def test_a_docker_client_whose_container_was_given_a_gateway_that_is_dead(unused_tcp_port: int) -> None:
+    async with two() as (first, second, place):
+        first.plane.relay_url = place.url = f"http://127.0.0.1:{unused_tcp_port}"
+        client = await Client.connect(first.port)
+        client.request("POST", "/exec/e1/start", EXEC)
+        client.send(b"one")
+        client.writer.write_eof()
+        await eventually(lambda: place.asked > 1)
+        agent = await connected(second)  # it has found the other
+        place.url = second.url
+        assert (await client.head())[0] == 101
+        assert await client.rest() == b"one"
+        await agent.close()
+
+
 async def test_attachments_that_wait_are_sent_off_and_named() -> None:
     async with two() as (first, second, place):
         place.url = second.url
@@ -231,15 +246,15 @@ async def test_a_stream_nobody_has_is_refused_where_it_is_now() -> None:
         await agent.close()
 
 
-@pytest.mark.parametrize(("shown", "subject"), [("s" * 32, "CN=ci"), ("x" * 32, ""), ("", "")])
-async def test_a_clients_certificate_counts_when_the_tls_proxy_vouches_for_it(shown: str, subject: str) -> None:
+@pytest.mark.parametrize(("shown", "status"), [("s" * 32, 101), ("x" * 32, 403), ("", 403)])
+async def test_a_clients_certificate_counts_when_the_tls_proxy_vouches_for_it(shown: str, status: int) -> None:
     async with two(proxy_secret="s" * 32) as (first, _, __):
         agent = await connected(first)
         client = await Client.connect(first.port)
         head = "POST /exec/e1/start HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
         head += f"X-Sockerless-Client-Certificate: CN=ci\r\nX-Sockerless-Proxy: {shown}\r\n"
         client.send(head.encode() + b"Content-Length: %d\r\n\r\n" % len(EXEC) + EXEC)
-        assert (await client.head())[0] == 101
-        assert [request.certificate for request in first.plane.requests] == [subject]
+        assert (await client.head())[0] == status
+        assert [request.certificate for request in first.plane.requests] == (["CN=ci"] if status == 101 else [])
         client.writer.close()
         await agent.close()

@@ -170,6 +170,9 @@ async def test_a_gateway_that_lacks_its_settings_says_which() -> None:
         "PORT": "8080",
     }
     assert Environment.read(complete).listen == ["tcp://0.0.0.0:8080"]
+    for wrong in ("https://g1 g2", "https://g1,https://g2", "https://g1\n", "ftp://g1", "https://g1?a"):
+        with pytest.raises(NotConfigured, match="SOCKERLESS_GATEWAY_URL"):
+            Environment.read({**complete, "SOCKERLESS_GATEWAY_URL": wrong})
     for name in complete:
         with pytest.raises(NotConfigured, match=name):
             Environment.read({**complete, name: ""})

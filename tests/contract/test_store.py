@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from control_plane.store.base import AlreadyExists, RevisionConflict, Store
+from control_plane.store.base import AlreadyExists, Document, RevisionConflict, Store
 from tests.contract.store_fixtures import Open, next_change, reopen, store
 
 __all__ = ["reopen", "store"]
@@ -184,15 +184,52 @@ async def test_watch_tells_of_changes_and_deletion(reopen: Open, same_process: b
 
 
 @pytest.mark.parametrize("same_process", [True, False])
-async def test_watch_of_a_collection_says_read_again(reopen: Open, same_process: bool) -> None:
+async def test_watch_of_a_collection_tells_what_is_written(reopen: Open, same_process: bool) -> None:
+    """Each document itself, or None where the list has it by then; never one twice, never a deletion."""
     writer = await reopen()
     reader = writer if same_process else await reopen()
-    async with aclosing(reader.watch("events", "t")) as changes:  # type: ignore[type-var]
+    async with aclosing(reader.watch("events", "t", start="k")) as changes:  # type: ignore[type-var]
         assert await next_change(changes) is None
+        told: list[Document] = []
         for number in range(3):
-            await writer.create("events", "t", str(number), {})
+            made = await writer.create("events", "t", f"k{number}", {"n": number})
+            await writer.create("events", "other", f"k{number}", {})
+            if number == 1:
+                await writer.delete(made)
+                made = await writer.create("events", "t", f"k{number}x", {"n": number})
+            while made not in told:
+                document = await next_change(changes)
+                found = [document] if document is not None else await reader.list("events", "t", "k")
+                told += [one for one in found if one not in told]
+                assert document is None or document.tenant == "t"
+        assert {one.key for one in told} >= {"k0", "k1x", "k2"}
+
+
+async def test_watchers_of_a_collection_from_different_keys_each_get_theirs(reopen: Open) -> None:
+    writer, reader = await reopen(), await reopen()
+    async with (
+        aclosing(reader.watch("events", "t", start="m")) as later,  # type: ignore[type-var]
+        aclosing(reader.watch("events", "t", start="c")) as earlier,  # type: ignore[type-var]
+        aclosing(reader.watch("events", "t", start="z")) as last,  # type: ignore[type-var]
+    ):
+        for changes in (later, earlier, last):
             assert await next_change(changes) is None
-            assert len(await reader.list("events", "t")) == number + 1
+        wanted = [await writer.create("events", "t", key, {}) for key in ("d", "n", "zz")]
+        for changes, start, count in ((earlier, "c", 3), (later, "m", 2), (last, "z", 1)):
+            told: list[Document] = []
+            while not all(one in told for one in wanted[-count:]):
+                document = await next_change(changes)
+                told += [document] if document is not None else await reader.list("events", "t", start)
+
+
+async def test_a_list_from_a_key_on_leaves_out_what_is_before(store: Store) -> None:
+    for key in ("a", "b/1", "b/2", "c", "é"):
+        await store.create("events", "t", key, {})
+        await store.create("events", "other", key, {})
+    assert [d.key for d in await store.list("events", "t", "b/2")] == ["b/2", "c", "é"]
+    assert [d.key for d in await store.list("events", "t", "b/3")] == ["c", "é"]
+    assert [d.key for d in await store.list("events", "t", "")] == ["a", "b/1", "b/2", "c", "é"]
+    assert await store.list("events", "t", "ü") == []
 
 
 async def test_a_change_between_watch_and_first_read_is_not_missed(store: Store) -> None:

@@ -14,9 +14,11 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 SOCKERLESS = [sys.executable, "-m", "control_plane.entrypoints.cli"]
 START_LIMIT = 20.0
+Connection = socket.socket
 
 
 @dataclass
@@ -96,6 +98,17 @@ class Endpoint:
         config.mkdir(exist_ok=True)
         kept = {k: v for k, v in os.environ.items() if not k.startswith("DOCKER_")}
         return kept | {"DOCKER_HOST": self.host, "DOCKER_CONFIG": str(config)} | more
+
+    def sdk_options(self) -> dict[str, Any]:
+        """What a `docker.DockerClient` of this endpoint is made with; `DOCKER_CONFIG` is to be the CLI's."""
+        return {"base_url": self.host}
+
+    def connection(self) -> Connection:
+        """A connection of its own for requests written by hand."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(30)
+        connection.connect(self.host.removeprefix("unix://"))
+        return connection
 
     def docker(
         self, *arguments: str, stdin: bytes | None = None, timeout: float = 60, check: bool = False

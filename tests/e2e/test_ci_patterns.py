@@ -18,9 +18,12 @@ pytestmark = EACH_BACKEND
 
 
 @pytest.fixture
-def client(endpoint: Endpoint) -> Any:
+def client(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Any:
     module: Any = docker.client  # the SDK has no types
-    sdk = module.DockerClient(base_url=endpoint.host, version="auto", timeout=60)
+    monkeypatch.setenv("DOCKER_CONFIG", endpoint.docker_environment()["DOCKER_CONFIG"])
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # `requests` puts them before the SDK's own `ca_cert`
+        monkeypatch.delenv(variable, raising=False)
+    sdk = module.DockerClient(**endpoint.sdk_options(), version="auto", timeout=60)
     yield sdk
     sdk.close()
 
@@ -36,9 +39,7 @@ def _demultiplex(raw: bytes) -> dict[int, bytes]:
 
 def _attach(endpoint: Endpoint, container: str) -> tuple[socket.socket, bytes]:
     """The hijack as Go's client does it; returns the raw connection and what came after the head."""
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(30)
-    connection.connect(str(endpoint.socket))
+    connection = endpoint.connection()
     connection.sendall(
         f"POST /v1.44/containers/{container}/attach?stdin=1&stdout=1&stderr=1&stream=1 HTTP/1.1\r\n"
         "Host: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
@@ -122,9 +123,7 @@ def test_attach_over_a_websocket(endpoint: Endpoint, client: Any) -> None:
     container = client.api.create_container("busybox", ["sh", "-c", "read x; echo got $x"], stdin_open=True, tty=True)
     try:
         client.api.start(container["Id"])
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(30)
-            connection.connect(str(endpoint.socket))
+        with endpoint.connection() as connection:
             connection.sendall(
                 f"GET /v1.47/containers/{container['Id']}/attach/ws?stdin=1&stdout=1&stream=1 HTTP/1.1\r\n"
                 "Host: d\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -145,9 +144,7 @@ def test_attach_without_upgrade_is_a_raw_200(endpoint: Endpoint, client: Any) ->
     """dockerode's way: no Upgrade header, the answer is a plain 200 with the raw stream behind it."""
     container = client.api.create_container("busybox", ["echo", "plain"])["Id"]
     try:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(30)
-        connection.connect(str(endpoint.socket))
+        connection = endpoint.connection()
         connection.sendall(
             f"POST /containers/{container}/attach?stdout=1&stream=1 HTTP/1.1\r\n"
             "Host: d\r\nContent-Length: 0\r\n\r\n".encode()

@@ -64,13 +64,14 @@ def test_private_registry_wants_the_right_credentials(endpoint: Endpoint, privat
     assert wrong.returncode == 1
     config = endpoint.data / "docker-config" / "config.json"
     token = base64.b64encode(b"robot:s3cret").decode()
-    config.write_text(json.dumps({"auths": {private.host: {"auth": token}}}))
+    before = json.loads(config.read_text()) if config.exists() else {}
+    config.write_text(json.dumps(before | {"auths": {private.host: {"auth": token}}}))
     try:
         endpoint.out("login", "-u", "robot", "--password-stdin", private.host, stdin=b"s3cret")
         assert "Downloaded newer image" in endpoint.out("pull", reference)
         assert endpoint.out("run", "--rm", reference) == "private"
     finally:
-        config.unlink()
+        config.write_text(json.dumps(before))
 
 
 def test_tag_list_and_remove(endpoint: Endpoint) -> None:

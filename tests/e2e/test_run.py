@@ -76,8 +76,8 @@ def test_terminal_with_resize(endpoint: Endpoint) -> None:
         terminal.expect(b"/dev/pts/0")
         terminal.resize(40, 120)
         terminal.expect(b"/ # ")
-        terminal.send(b"sleep 0.5; stty size\r")
-        terminal.expect(b"40 120")
+        terminal.send(b"until stty size | grep -q '40 120'; do sleep 0.1; done; echo now it is\r")
+        terminal.expect(b"\nnow it is")
         terminal.send(b"exit 7\r")
         assert terminal.wait() == 7
     finally:

@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
+from tests.contract.store_servers import Missing, firestore_server
 from tests.e2e.endpoint import Endpoint
 from tests.hosted.deployment import Deployment, deployed
-
-STORES = ("sqlite", "firestore", "cosmos")
-WAYS = ("connect", "haproxy")
+from tests.hosted.ways import WAYS
 
 
-@pytest.fixture(scope="session", params=STORES)
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "takes(*options): what a test needs of a backend; the one here has it all")
+
+
+def _stores() -> list[str]:
+    """`REHEARSAL_STORES`, with commas between; else Firestore where its emulator is, else SQLite."""
+    if chosen := os.environ.get("REHEARSAL_STORES"):
+        return chosen.split(",")
+    try:
+        firestore_server()
+    except Missing:
+        return ["sqlite"]
+    return ["firestore"]
+
+
+@pytest.fixture(scope="session", params=_stores())
 def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
     with deployed(request.param) as found:
         yield found
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(scope="session")
+def backend() -> str:
+    """The one that a hosted deployment here has."""
+    return "cloudrun"
+
+
+@pytest.fixture(scope="session", params=WAYS)
 def endpoint(request: pytest.FixtureRequest, deployment: Deployment) -> Endpoint:
     """The tenant red's."""
     return deployment.connects["red"] if request.param == "connect" else deployment.direct("red")

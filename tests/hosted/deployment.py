@@ -1,16 +1,19 @@
 """A hosted endpoint on loopback: local cloud, three control planes, two gateways and what stands before them.
 
-Users → a limit on a connection's age → nginx → control planes. Agents and connectors → a limit → a gateway. Docker
-clients without a connector → HAProxy (TLS, TCP mode) → a gateway's Docker listener.
+Users → HAProxy (TLS) → a limit on a request's length → nginx → control planes; uploads over HTTP/2 without the limit.
+Agents and connectors → a limit → a gateway. Docker clients without a connector → HAProxy (TLS, TCP mode) → a gateway's
+Docker listener.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import secrets
-import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -18,7 +21,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import docker.tls
 import httpx
 import pytest
 
@@ -28,8 +33,8 @@ from tests.contract.connect_endpoint import Connected
 from tests.contract.store_fixtures import COSMOS_KEY, cosmos_opener
 from tests.contract.store_servers import Missing, shared_cosmos, shared_firestore
 from tests.e2e.endpoint import Endpoint
-from tests.hosted.fronts import haproxy, nginx
-from tests.hosted.process import ROOT, START_LIMIT, Process, free_port
+from tests.hosted.fronts import Ports, haproxy, nginx
+from tests.hosted.process import ROOT, START_LIMIT, Process, free_port, program
 
 KEY = "hosted-rehearsal-signing-key-of-more-than-32-bytes"
 PLANES, GATEWAYS = 3, 2
@@ -63,10 +68,12 @@ async def _cosmos_database(port: int, name: str) -> None:
 
 @dataclass
 class Direct(Endpoint):
-    """The docker CLI alone: TLS to HAProxy, its token as a header of its configuration."""
+    """The docker CLI alone: TLS to HAProxy, its token as a header of its configuration, or a certificate."""
 
     port: int = 0
     token: str = ""
+    tls: str = "tls"
+    """The folder of its certificates."""
 
     @property
     def host(self) -> str:
@@ -75,11 +82,18 @@ class Direct(Endpoint):
     def docker_environment(self, **more: str) -> dict[str, str]:
         """TLS is verified, and the header is in `config.json`, as `sockerless login` writes it."""
         self.data.mkdir(parents=True, exist_ok=True)
-        found = super().docker_environment(DOCKER_TLS_VERIFY="1", DOCKER_CERT_PATH=str(self.data.parent / "tls"))
+        found = super().docker_environment(DOCKER_TLS_VERIFY="1", DOCKER_CERT_PATH=str(self.data.parent / self.tls))
         config = Path(found["DOCKER_CONFIG"]) / "config.json"
-        if not config.exists():
+        if self.token and not config.exists():
             config.write_text(f'{{"HttpHeaders": {{"Authorization": "Bearer {self.token}"}}}}')
         return found | more
+
+    def sdk_options(self) -> dict[str, Any]:
+        tls: Any = docker.tls  # the SDK has no types
+        return {"base_url": self.host, "tls": tls.TLSConfig(ca_cert=f"{self.data.parent}/tls/ca.pem", verify=True)}
+
+    def connection(self) -> socket.socket:
+        pytest.skip("a request written by hand needs TLS with half-close, which Python's has not; the CLI's has")
 
     def start(self) -> None:
         """Nothing of its own runs."""
@@ -100,8 +114,7 @@ class Deployment:
     fronts: list[Process] = field(init=False, default_factory=list)
     connects: dict[str, Connected] = field(init=False, default_factory=dict)
     tokens: dict[str, str] = field(init=False, default_factory=dict)
-    public: str = field(init=False, default="")
-    haproxy_port: int = field(init=False, default=0)
+    ports: Ports = field(init=False, default_factory=Ports)
     storage: str = field(init=False, default="")
 
     def start(self) -> None:
@@ -118,7 +131,23 @@ class Deployment:
             self.sockerless("tenant", "create", tenant)
             self.tokens[tenant] = self.sockerless("token", "create", tenant)
             self.connects[tenant] = connect = self.connector(tenant)
-            connect.out("load", stdin=images.busybox())
+            for image in (images.busybox(), images.scratch()):
+                connect.out("load", stdin=image)
+
+    @property
+    def public(self) -> str:
+        """The URL of the endpoint."""
+        return f"https://localhost:{self.ports.public}"
+
+    @property
+    def ca(self) -> str:
+        """The file of certificates that its clients trust."""
+        return str(self.directory / "tls" / "ca.pem")
+
+    def client(self) -> httpx.Client:
+        """Requests to the endpoint."""
+        tls = ssl.create_default_context(cafile=self.ca)
+        return httpx.Client(base_url=self.public, verify=tls, timeout=20, trust_env=False)
 
     def stop(self) -> None:
         """Ends everything, containers too."""
@@ -133,16 +162,20 @@ class Deployment:
     def connector(self, tenant: str) -> Connected:
         """`sockerless connect` of a tenant's user."""
         data = self.directory / f"c-{tenant}"
-        connect = Connected(data, url=self.public, token=self.tokens[tenant], arguments=("--allow-http",))
+        connect = Connected(
+            data, url=self.public, token=self.tokens[tenant], arguments=("--ca", self.ca, "--allow-http")
+        )
         connect.start()
         assert connect.address, connect.log.read_text()
         return connect
 
     def direct(self, tenant: str) -> Direct:
         """The way through HAProxy."""
-        if not self.haproxy_port:
-            pytest.skip("haproxy is not installed")
-        return Direct(self.directory / f"d-{tenant}", port=self.haproxy_port, token=self.tokens[tenant])
+        return Direct(self.directory / f"d-{tenant}", port=self.ports.docker, token=self.tokens[tenant])
+
+    def certified(self, tenant: str) -> Direct:
+        """The same way with the tenant's certificate, and no token."""
+        return Direct(self.directory / f"certified-{tenant}", port=self.ports.docker, tls=f"tls-{tenant}")
 
     def resources(self) -> dict[str, int]:
         """What the local cloud has, by kind."""
@@ -169,6 +202,9 @@ class Deployment:
         shared = self.store | {
             "SOCKERLESS_KEY": KEY,
             "SOCKERLESS_GCP_STORAGE_ENDPOINT": self.storage,
+            "SOCKERLESS_CLIENT_CERTIFICATES": json.dumps(
+                [{"subject": f"CN={tenant}", "tenant": tenant, "scope": "full"} for tenant in TENANTS]
+            ),
             "SOCKERLESS_REGISTRY_URL": self.storage,
             "SOCKERLESS_REGISTRY_PREFIX": "local/sockerless",
             "SOCKERLESS_GCR_PROJECT": "local",
@@ -177,6 +213,8 @@ class Deployment:
             "SOCKERLESS_GCR_LOG_READS_PER_MINUTE": "0",
             "SOCKERLESS_RECONCILE_INTERVAL": str(RECONCILE),
             "SOCKERLESS_SWEEP_INTERVAL": "5",
+            "SOCKERLESS_BIND_RULES": "/=nfs://localhost/",
+            "SOCKERLESS_INSECURE_REGISTRY": "127.0.0.0/8",
             "SOCKERLESS_TEMPORARY": str(self.directory),
             "SOCKERLESS_LISTEN_HOST": "127.0.0.1",
         }
@@ -185,11 +223,9 @@ class Deployment:
             variables = self._environment(**shared, PORT=str(port))
             command = _python("control_plane.entrypoints.cloud_run")
             self.planes.append(Process(f"plane{number}", command, variables, self.directory, port))
-        inner, outer = free_port(), free_port()
-        command = nginx(self.directory, inner, [plane.address for plane in self.planes])
-        front = Process("nginx", command, os.environ, self.directory, inner)
-        self.fronts += [front, self._limited("front", "127.0.0.1", outer, front.address)]
-        self.public = f"http://127.0.0.1:{outer}"
+        command = nginx(self.directory, self.ports, [plane.address for plane in self.planes])
+        front = Process("nginx", command, os.environ, self.directory, self.ports.http1)
+        self.fronts += [front, self._limited("front", "127.0.0.1", self.ports.limited, front.address)]
 
     def _prepare_gateways(self, host: str) -> None:
         docker = []
@@ -198,19 +234,19 @@ class Deployment:
             variables = self._environment(
                 SOCKERLESS_KEY=KEY,
                 SOCKERLESS_CONTROL_PLANE_URL=self.public,
+                SSL_CERT_FILE=self.ca,
                 SOCKERLESS_GATEWAY_URL=f"http://{host}:{public}",
                 SOCKERLESS_LISTEN=f"tcp://127.0.0.1:{port}",
                 SOCKERLESS_DOCKER_LISTEN=f"tcp://127.0.0.1:{raw}",
+                SOCKERLESS_DOCKER_PROXY_PROTOCOL="1",
                 SOCKERLESS_PEER_CONNECTIONS="0",
             )
             command = _python("agent_gateway.entrypoint")
             self.gateways.append(Process(f"gateway{number}", command, variables, self.directory, port))
             self.fronts.append(self._limited(f"gateway-front{number}", host, public, f"127.0.0.1:{port}"))
             docker.append(f"127.0.0.1:{raw}")
-        if shutil.which("haproxy"):
-            self.haproxy_port = free_port()
-            command = haproxy(self.directory, self.haproxy_port, docker)
-            self.fronts.append(Process("haproxy", command, os.environ, self.directory, self.haproxy_port))
+        command = haproxy(self.directory, self.ports, docker, TENANTS)
+        self.fronts.append(Process("haproxy", command, os.environ, self.directory, self.ports.public))
 
     def _limited(self, name: str, host: str, port: int, target: str) -> Process:
         command = _python("tests.hosted.time_limit", f"{host}:{port}", target, str(LIMIT))
@@ -225,8 +261,8 @@ class Deployment:
         deadline = time.monotonic() + START_LIMIT
         while True:
             with contextlib.suppress(httpx.HTTPError, KeyError, ValueError):
-                headers = {"authorization": f"Bearer {token}"}
-                told = httpx.get(f"{self.public}/internal/v1/status", headers=headers, timeout=5)
+                with self.client() as client:
+                    told = client.get("/internal/v1/status", headers={"authorization": f"Bearer {token}"})
                 if len(told.json()["Gateways"]) == GATEWAYS:
                     return
             if time.monotonic() > deadline:
@@ -251,11 +287,11 @@ class Deployment:
 @contextlib.contextmanager
 def deployed(kind: str) -> Iterator[Deployment]:
     """A deployment with an empty store of that kind, ended and removed afterwards."""
-    for program in ("docker", "nginx"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
-    with tempfile.TemporaryDirectory(prefix="skls-", ignore_cleanup_errors=True) as name:
-        directory = Path(name)
+    for name in ("docker", "nginx", "haproxy"):
+        if program(name) is None:
+            pytest.skip(f"{name} is not installed")
+    with tempfile.TemporaryDirectory(prefix="skls-", ignore_cleanup_errors=True) as place:
+        directory = Path(place)
         directory.chmod(0o711)  # nginx's worker is another user
         deployment = Deployment(directory, store_variables(kind, directory))
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,14 @@ from pathlib import Path
 
 START_LIMIT = 40.0
 ROOT = Path(__file__).parents[2]
+
+
+_PLACES = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin"
+
+
+def program(name: str) -> str | None:
+    """Where a program is, also for users who have no `sbin` in their PATH."""
+    return shutil.which(name, path=_PLACES)
 
 
 def free_port(host: str = "127.0.0.1") -> int:

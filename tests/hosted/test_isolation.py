@@ -28,7 +28,7 @@ def test_names_are_the_tenants_own(deployment: Deployment, name: str) -> None:
     second = blue.out("run", "-d", "--name", name, "busybox", "sleep", "300")
     assert first != second
     for mine, container, other in ((red, first, second), (blue, second, first)):
-        assert mine.out("ps", "-aq", "--no-trunc").split() == [container]
+        assert mine.out("ps", "-aq", "--no-trunc", "--filter", f"name={name}").split() == [container]
         assert json.loads(mine.out("inspect", name))[0]["Id"] == container
         assert mine.docker("inspect", other).returncode == 1
 
@@ -49,7 +49,7 @@ def test_commands_on_the_others_container(deployment: Deployment, theirs: str) -
 
 
 def test_exec_sessions_are_the_tenants_own(deployment: Deployment, theirs: str) -> None:
-    with httpx.Client(base_url=deployment.public, timeout=20) as client:
+    with deployment.client() as client:
         red, blue = _as(deployment, "red"), _as(deployment, "blue")
         body = {"Cmd": ["true"]}
         made = client.post(f"/containers/{theirs}/exec", json=body, headers=red)
@@ -67,7 +67,7 @@ def test_tickets_for_the_others_container(deployment: Deployment, theirs: str) -
         "query": "stream=1&stdin=1&stdout=1",
         "body": "",
     }
-    with httpx.Client(base_url=deployment.public, timeout=20) as client:
+    with deployment.client() as client:
         url = "/internal/v1/tickets"
         assert client.post(url, json=asked, headers=_as(deployment, "red")).status_code == 200
         assert client.post(url, json=asked, headers=_as(deployment, "blue")).status_code == 404
@@ -79,7 +79,7 @@ def test_an_agents_token_opens_its_own_link_alone(deployment: Deployment, theirs
     blues = mint_agent_token(KEY.encode(), "blue", "f" * 64, 600)
     bearer = {"authorization": f"Bearer {blues}"}
     gateway = deployment.gateways[0].url
-    with httpx.Client(timeout=20) as client:
+    with deployment.client() as client:
         call = {"method": "signal", "params": {"signal": "KILL"}}
         assert client.post(f"{gateway}/links/{theirs}/calls", json=call, headers=bearer).status_code == 401
         upgrade = {
@@ -93,9 +93,9 @@ def test_an_agents_token_opens_its_own_link_alone(deployment: Deployment, theirs
             refused = client.get(f"{gateway}/agent/link", headers=_as(deployment, user) | upgrade)
             assert refused.status_code in {401, 404}
         for path in ("/containers/json", "/info", "/internal/v1/status"):
-            assert client.get(deployment.public + path, headers=bearer).status_code == 401, path
+            assert client.get(path, headers=bearer).status_code == 401, path
         body = {"tenant": "red", "boot": "b", "instance": "i", "link": 1}
-        hello = f"{deployment.public}/internal/v1/links/{theirs}/hello"
+        hello = f"/internal/v1/links/{theirs}/hello"
         assert client.post(hello, json=body, headers=bearer).status_code == 401
         assert client.post(hello, json=body, headers=_as(deployment, "blue")).status_code in {401, 403}
 

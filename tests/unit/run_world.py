@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ FAST = RunSettings(
     cancel_wait=1.0,
     outcome_poll=0.01,
     release_delay=0.0,
+    refusal_seen=0.3,
 )
 
 
@@ -75,15 +76,21 @@ class Cloud:
         self.rested: list[str] = []
         self.known: dict[tuple[str, int, bool], Execution] = {}
         self.swept: list[set[str]] = []
+        self.gateways: list[tuple[str, ...]] = []
+        """What was asked, and the other gateways that were named with it."""
 
     def follow(self, ended: Callable[[str, str], None]) -> None:
         self.tell = ended
 
-    async def prepare(self, container: Container, image: Image, agent_token: str) -> None:
+    async def prepare(
+        self, container: Container, image: Image, agent_token: str, *, gateways: Sequence[str] = ()
+    ) -> None:
         self.prepared.append(container.id)
+        self.gateways.append(("prepare", *gateways))
 
-    async def hold(self, container: Container) -> None:
+    async def hold(self, container: Container, *, gateways: Sequence[str] = ()) -> None:
         self.held.append(container.id)
+        self.gateways.append(("hold", *gateways))
 
     async def rest(self, container: Container) -> None:
         self.rested.append(container.id)
@@ -108,9 +115,11 @@ class Cloud:
         *,
         agentless: bool = False,
         recovering: bool = False,
+        gateways: Sequence[str] = (),
     ) -> Execution:
         if self.refuses is not None:
             raise self.refuses
+        self.gateways.append(("run", *gateways))
         place = (container.id, container.state.run, agentless)
         if place in self.known:
             return self.known[place]
@@ -210,8 +219,12 @@ class NoVolumes:
 class World:
     """Everything, on one store; `restarted` is another process on the same store."""
 
-    def __init__(self, path: Path, settings: RunSettings = FAST) -> None:
+    def __init__(
+        self, path: Path, settings: RunSettings = FAST, ports: Callable[[World], Mapping[str, Any]] = lambda _: {}
+    ) -> None:
+        """`ports` takes the place of some of what the services need of the outside."""
         self.path = path
+        self._ports = ports
         self.settings = settings
         self.store = SqliteStore(path / "store.db")
         self.containers = Containers(self.store)
@@ -231,21 +244,21 @@ class World:
         self.services = self.assemble(settings)
 
     def assemble(self, settings: RunSettings) -> RunServices:
-        ports = RunPorts(
-            store=self.store,
-            containers=self.containers,
-            events=self.sink,
-            image_files=Files(),
-            volumes=self.volumes,
-            networks=self.networks,
-            backends={"fake": self.cloud},
-            agents=self.agents,
-            blobs=self.blobs,
-            agent_token=lambda container: "token",
-            stream_ticket=lambda container, kind, stream_id, params: f"ticket-{kind}",
-            check_gateway=lambda authorization: "http://gw",
-        )
-        return assemble(ports, settings)
+        ports: dict[str, Any] = {
+            "store": self.store,
+            "containers": self.containers,
+            "events": self.sink,
+            "image_files": Files(),
+            "volumes": self.volumes,
+            "networks": self.networks,
+            "backends": {"fake": self.cloud},
+            "agents": self.agents,
+            "blobs": self.blobs,
+            "agent_token": lambda container: "token",
+            "stream_ticket": lambda container, kind, stream_id, params: f"ticket-{kind}",
+            "check_gateway": lambda authorization: "http://gw",
+        }
+        return assemble(RunPorts(**{**ports, **self._ports(self)}), settings)
 
     def spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -257,9 +270,8 @@ class World:
         await self.services.background.close()
         self.services = self.assemble(replace(self.settings, instance="other", sole_instance=True, **changes))
 
-    async def create(
-        self, name: str = "web", *, host: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None
-    ) -> Container:
+    async def image(self) -> None:
+        """What containers are made from is there."""
         images: Records[Image] = Records(self.store, "images", Image)
         if await images.get(TENANT, IMAGE_ID) is None:
             image = Image(
@@ -271,6 +283,11 @@ class World:
                 config={},
             )
             await images.create(TENANT, IMAGE_ID, image)
+
+    async def create(
+        self, name: str = "web", *, host: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None
+    ) -> Container:
+        await self.image()
         container = Container(
             id=secrets.token_hex(32),
             tenant=TENANT,

@@ -57,9 +57,9 @@ def image(**changes: Any) -> Image:
     return Image(**{**fields, **changes})
 
 
-def plan(box: Container | None = None, token: str = "token", **changes: Any) -> Any:
+def plan(box: Container | None = None, token: str = "token", gateways: tuple[str, ...] = (), **changes: Any) -> Any:
     reference = "example.azurecr.io/blue/busybox@sha256:" + "3" * 64
-    return app_plan(box or container(), reference, settings(**changes), key=KEY, agent_token=token)
+    return app_plan(box or container(), reference, settings(**changes), key=KEY, agent_token=token, gateways=gateways)
 
 
 def app_settings(found: Any) -> dict[str, str]:
@@ -166,6 +166,9 @@ def test_the_template_is_the_apps_content_without_its_token() -> None:
     first = plan().site["tags"][tags.TEMPLATE]
     assert plan(token="another").site["tags"][tags.TEMPLATE] == first
     assert plan(callback_url="https://elsewhere").site["tags"][tags.TEMPLATE] != first
+    others = plan(gateways=("https://other",))
+    assert app_settings(others)["SOCKERLESS_CALLBACK_URL"] == "https://relay https://other"
+    assert others.site["tags"][tags.TEMPLATE] == first
 
 
 def test_a_plan_of_its_own_and_a_shared_one() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from control_plane.backends.agent_image import AGENT_PATH
 from control_plane.backends.cloud_run import injection
 from control_plane.backends.cloud_run.job import agent_job, plain_job
 from control_plane.backends.location import Location
@@ -109,6 +111,37 @@ async def test_startup_command_is_a_script_a_shell_can_read(tool: str) -> None:
     assert f"/usr/bin/{tool} " in launch.command[2]
     assert "agent/binary/linux-amd64" in launch.command[2]
     subprocess.run(["/bin/sh", "-n", "-c", launch.command[2]], check=True)  # noqa: ASYNC221
+
+
+@pytest.mark.parametrize("tool", ["curl", "wget"])
+async def test_startup_command_tries_one_gateway_after_the_other(tool: str, tmp_path: Path) -> None:
+    """With a downloader that knows one address and hands out an agent which says that it runs."""
+    (tmp_path / "work").mkdir()
+    fetch = tmp_path / tool
+    fetch.write_text(
+        f"""#!/bin/sh
+for last; do case $previous in -o|-O) file=$last;; esac; previous=$last; done
+echo "$last" >> {tmp_path}/asked
+case $last in https://b/*) printf '#!/bin/sh\\necho the agent\\n' > "$file";; *) exit 7;; esac
+"""
+    )
+    fetch.chmod(0o755)
+    launch = await injection.choose(
+        image(), settings(injection="startup_command"), Images("/bin/sh", f"/usr/bin/{tool}")
+    )
+    script = launch.command[2].replace(AGENT_PATH, f"{tmp_path}/agent").replace(f"/usr/bin/{tool} ", f"{fetch} ")
+    (tmp_path / "work" / "https:").mkdir()  # what a pattern in an address could stand for
+    done = subprocess.run(  # noqa: ASYNC221
+        ["/bin/sh", "-c", script],
+        env={"PATH": "", "SOCKERLESS_CALLBACK_URL": "https://a/pre/ https:* https://b", "SOCKERLESS_AGENT_TOKEN": "t"},
+        cwd=tmp_path / "work",
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == b"the agent\n"
+    asked = (tmp_path / "asked").read_text().split()
+    path = "/agent/binary/linux-amd64"
+    assert asked == [f"https://a/pre{path}", f"https:*{path}", f"https://b{path}"]
 
 
 @pytest.mark.parametrize(

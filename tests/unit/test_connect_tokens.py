@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_gateway.connector.faults import CannotConnect
 from agent_gateway.connector.tokens import TokenOptions, tokens
+from agent_gateway.faults import CannotConnect
 
 URL = "https://docker.example.com"
 

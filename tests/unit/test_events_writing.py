@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from control_plane.errors import Unavailable
-from control_plane.services import events as module
+from control_plane.services import event_history as module
 from control_plane.services.events import HISTORY, Events
 from control_plane.store.base import Document
 from control_plane.store.sqlite import SqliteStore
@@ -107,7 +107,7 @@ async def test_what_waits_is_part_of_the_history_once(store: Moody) -> None:
     store.failing = 0
     store.losing = 10**6
     await _until(store, 1)
-    assert len(await events._history("t", set())) == 1
+    assert len((await events._history.read("t", 0))[1]) == 1
     store.losing = 0
     await events.close()
 
@@ -119,7 +119,7 @@ async def test_what_waits_for_a_store_that_stays_away_is_bounded(store: Moody) -
         await events.publish("t", "volume", "create", str(number))
         if number == 0:
             await _asked(store, 1)
-    assert sum(len(waiting) for waiting in events._pending.values()) <= 4 * HISTORY
+    assert sum(len(waiting) for waiting in events._history._pending.values()) <= 4 * HISTORY
     store.failing = 0
     await events.close()
     assert (await _written(store))[-1] == str(10 * HISTORY - 1)
@@ -136,7 +136,7 @@ async def test_batches_do_not_each_read_all_that_is_there(store: Moody) -> None:
     events = Events(store)
     for number in range(HISTORY):
         await events.publish("t", "volume", "create", str(number))
-        await events._flush()
+        await events._history.flush()
     assert store.creates == HISTORY
     assert store.lists <= 4
     await events.close()
@@ -146,8 +146,32 @@ async def test_the_history_stays_bounded(store: Moody) -> None:
     events = Events(store)
     for number in range(3 * HISTORY):
         await events.publish("t", "volume", "create", str(number))
-        await events._flush()
+        await events._history.flush()
     await events.close()
     kept = await _written(store)
     assert HISTORY <= len(kept) <= 2 * HISTORY
     assert kept[-1] == str(3 * HISTORY - 1)
+
+
+async def test_a_batch_that_waited_long_gets_a_key_of_the_present(
+    store: Moody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listeners look for new batches among recent keys only."""
+    monkeypatch.setattr(module, "_KEY_SECONDS", 0.0)
+    events = Events(store)
+    store.failing = 3
+    await events.publish("t", "volume", "create", "a")
+    assert await _until(store, 1) == ["a"]
+    keys = [document.key for document in await store.inner.list("events", "t")]
+    assert keys[0].endswith("-4")
+    await events.close()
+
+
+async def test_a_batch_that_got_another_key_is_not_doubled(store: Moody, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_KEY_SECONDS", 0.0)
+    events = Events(store)
+    store.losing = 2
+    await events.publish("t", "volume", "create", "a")
+    await _asked(store, 1)
+    await events.close()
+    assert await _written(store) == ["a"]

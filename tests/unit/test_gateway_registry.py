@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from control_plane.errors import NotFound, Unavailable
-from control_plane.model import AgentLink, Container, RunState
+from control_plane.model import AgentLink, Container, Execution, RunState
 from control_plane.services.containers import Containers
 from control_plane.services.gateways import Gateways
 from control_plane.services.greeting import Hello, greet
@@ -130,6 +130,52 @@ async def test_a_container_whose_gateway_died_gets_another_before_its_next_start
         await moves.where("Bearer x", "c2")
 
 
+async def test_a_container_whose_agent_is_on_its_way_gets_another_gateway_too(store: SqliteStore) -> None:
+    records, gateways, calls = Containers(store).records, Gateways(store), Calls()
+    moves = Moves(records, calls, gateways, check)
+    await gateways.register(B, "i2", 0, draining=False)
+    execution = Execution(name="e", job="j", first_run=1, created_at="")
+    await records.create("t", "c1", container(state=RunState(status="starting", run=1), execution=execution))
+    assert await moves.where("Bearer x", "c1") == B
+    # It says hello at the first one all the same, which has come back: what waits at the other follows it.
+    linked = AgentLink(boot="b1", gateway=A, connected=True)
+    before = await records.get("t", "c1")
+    after = await records.update("t", "c1", lambda c: c.model_copy(update={"agent": linked}))
+    assert before is not None
+    assert after is not None
+    assert await moves.settle(before, after) == ["s1"]
+    assert calls.told == [(B, "move")]
+    assert await moves.where("Bearer x", "c1") == A
+
+
+async def test_a_few_of_the_others_are_named_to_an_agent(store: SqliteStore) -> None:
+    gateways = Gateways(store)
+    moves = Moves(Containers(store).records, Calls(), gateways, check)
+    assert await moves.beside(container()) == []
+    urls = [f"https://g{number}" for number in range(7)]
+    for url in (A, *urls):
+        await gateways.register(url, url, 0, draining=url == urls[0])
+    named = await moves.beside(container())
+    assert len(named) == len(set(named)) == 4
+    assert set(named) < set(urls[1:])
+
+
+async def test_where_gateways_do_not_register_nothing_is_read_or_written(store: SqliteStore) -> None:
+    records = Containers(store).records
+    moves = Moves(records, Calls(), Gateways(store, only=A), check)
+    kept = await records.create("t", "c1", container())
+
+    async def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the store was asked")
+
+    for name in ("list", "get", "replace", "create"):
+        assert hasattr(store, name)
+        setattr(store, name, never)
+    await moves.expect(kept, "ab" * 16)
+    assert await moves.beside(kept) == []
+    assert await moves.home(kept) == kept
+
+
 @pytest.mark.parametrize("connected", [True, False])
 def test_the_place_of_a_container(connected: bool) -> None:
     linked = AgentLink(boot="b1", gateway=B, connected=connected)
@@ -184,12 +230,17 @@ async def test_the_reconciler_gives_up_the_links_of_a_dead_gateway(tmp_path: Pat
         await records.update(made.tenant, made.id, lambda c: c.model_copy(update={"agent": linked}))
         alive = False
 
-        async def dead(url: str) -> bool:
-            return not alive and url == A
+        class Known:
+            async def living(self) -> set[str]:
+                return {A, B} if alive else {B}
 
-        world.services.reconciler.doubt_with(dead)
+            async def dead(self, url: str) -> bool:
+                return not alive and url == A
+
+        world.services.reconciler.doubt_with(Known())
         alive = True
-        await world.services.reconciler.pass_once()
+        for _ in range(2):
+            await world.services.reconciler.pass_once()
         kept = await records.get(made.tenant, made.id)
         alive = False
         await world.services.reconciler.pass_once()

@@ -6,13 +6,16 @@ import json
 import pytest
 
 from agent_gateway.tickets import (
+    Attested,
     GatewayTokens,
     TicketRefused,
     bearer,
     mint_agent_token,
+    mint_attestation,
     mint_gateway_token,
     mint_ticket,
     verify_agent_token,
+    verify_attestation,
     verify_gateway_token,
     verify_ticket,
 )
@@ -37,15 +40,23 @@ def test_no_token_is_accepted_for_another() -> None:
     ticket = mint_ticket(KEY, "t", "c", "exec", SID)
     call = mint_ticket(KEY, "t", "c", "call")
     gateway = mint_gateway_token(KEY, "g", 10)
-    for token in (ticket, call, gateway):
+    client = mint_attestation(KEY, "g", "192.0.2.7", "CN=ci")
+    assert verify_attestation(KEY, client) == Attested("g", "192.0.2.7", "CN=ci")
+    for token in (ticket, call, gateway, client):
         with pytest.raises(TicketRefused):
             verify_agent_token(KEY, token)
-    for token in (agent, call, gateway):
+    for token in (agent, call, gateway, client):
         with pytest.raises(TicketRefused):
             verify_ticket(KEY, token, stream=SID)
-    for token in (agent, ticket, gateway):
+    for token in (agent, ticket, gateway, client):
         with pytest.raises(TicketRefused):
             verify_ticket(KEY, token)
+    for token in (agent, ticket, call, client):
+        with pytest.raises(TicketRefused):
+            verify_gateway_token(KEY, token)
+    for token in (agent, ticket, call, gateway):
+        with pytest.raises(TicketRefused):
+            verify_attestation(KEY, token)
 
 
 def test_a_ticket_opens_only_its_stream() -> None:

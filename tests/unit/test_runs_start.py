@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from control_plane.errors import Conflict, GatewayTimeout, InvalidParameter, NotModified, ServerError, Unavailable
-from control_plane.model import ZERO_TIME, Mount
+from control_plane.model import ZERO_TIME, Image, Mount
+from control_plane.services.gateways import Gateways
+from control_plane.services.records import Records
 from control_plane.services.run_settings import RunSettings
+from control_plane.services.watching import reach
+from control_plane.store.base import Document
 from tests.unit.run_world import FAST, TENANT, Program, World
 
 
@@ -191,6 +197,39 @@ async def test_removal_during_the_start_cancels_the_execution(world: World) -> N
     assert world.cloud.removed == [container.id]
 
 
+async def test_a_refused_start_is_told_also_when_another_process_hears_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = await world.create(host={"AutoRemove": True})
+    watch = world.store.watch
+
+    async def late(*place: Any) -> AsyncIterator[Document | None]:
+        """As a watch over the network: what changes twice in a moment is seen once."""
+        async for _ in watch(*place):
+            await asyncio.sleep(0.05)
+            yield await world.store.get("containers", TENANT, container.id)
+
+    monkeypatch.setattr(world.store, "watch", late)
+    world.program = Program(fails=(127, 'exec: "nope": executable file not found in $PATH: unknown'))
+    asked = world.services
+    world.services = world.assemble(replace(world.settings, instance="the one the agent reports to"))
+    with pytest.raises(InvalidParameter, match="executable file not found"):
+        await asked.runs.start(TENANT, "web")
+    await asked.background.settle()
+    assert await world.containers.records.get(TENANT, container.id) is None, "removed as soon as it was told"
+    await world.settle()
+
+
+async def test_a_refused_start_that_nobody_waits_for_is_removed_all_the_same(world: World) -> None:
+    container = await world.create(host={"AutoRemove": True})
+    world.program = Program(fails=(127, "no"))
+    starting = asyncio.create_task(world.services.runs.start(TENANT, "web"))
+    await world.until(container, "starting")
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    assert await reach(world.containers.records, container, lambda _: False, 10) is None
+
+
 async def test_the_launch_spec(world: World) -> None:
     container = await world.create(
         host={"CapAdd": ["NET_ADMIN"], "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}], "Init": True},
@@ -214,3 +253,27 @@ async def test_the_launch_spec(world: World) -> None:
     assert spec["sources"] == ["/.sockerless/volumes/0"]
     assert spec["linger_seconds"] == FAST.linger
     assert spec["hostname"] == container.id[:12]
+
+
+async def test_other_gateways_are_named_with_whatever_brings_an_agent_up(tmp_path: Path) -> None:
+    registered: list[Gateways] = []
+
+    def ports(world: World) -> dict[str, Any]:
+        registered.append(Gateways(world.store))
+        return {"gateways": registered[-1], "check_stream": lambda shown, stream: (TENANT, stream)}
+
+    world = World(tmp_path, ports=ports)
+    try:
+        for url in ("http://gw", "http://other"):
+            await registered[0].register(url, url, 0, draining=False)
+        container = await world.create()
+        image = await Records(world.store, "images", Image).get(TENANT, container.image_id)
+        assert image is not None
+        world.services.preparation.begin(container, image)
+        await world.services.background.settle()
+        await world.services.runs.start(TENANT, "web")
+        await world.services.links.report(TENANT, container.id, {"type": "released", "seq": 9})
+        await world.services.background.settle()
+        assert world.cloud.gateways == [(asked, "http://other") for asked in ("prepare", "run", "hold")]
+    finally:
+        await world.close()

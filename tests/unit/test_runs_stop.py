@@ -254,6 +254,18 @@ async def test_rm_of_a_stopped_container_ends_its_lingering_agent(world: World) 
     assert len(world.volumes.asked) == 1
 
 
+async def test_rm_cancels_where_a_lingering_agent_cannot_be_told(world: World) -> None:
+    container = await world.create()
+    world.program = Program(exits=0)
+    await world.services.runs.start(TENANT, "web")
+    await world.settle()
+    world.all_agents[0].disconnect()  # with its gateway: nobody has reported that
+    await world.services.removal.remove(TENANT, "web")
+    await world.settle()
+    assert world.cloud.cancelled == ["exec-1"]
+    assert world.cloud.removed == [container.id]
+
+
 async def test_rm_twice_at_once(world: World) -> None:
     await world.create()
     answers = await asyncio.gather(

@@ -107,6 +107,25 @@ async def test_an_exec_starts_once_however_many_ask(world: World) -> None:
     assert sum(isinstance(answer, dict) for answer in answers) == 1
 
 
+async def test_who_lost_the_answer_to_a_claim_may_ask_again(world: World) -> None:
+    container = await world.create()
+    await world.services.runs.start(TENANT, "web")
+    exec_id = await world.services.execs.create(TENANT, container.id, {"Cmd": ["ls"]})
+    first, other = (
+        HijackRequest("POST", f"/exec/{exec_id}/start", "", None, attempt) for attempt in ("attempt-1", "attempt-2")
+    )
+    for _ in range(2):
+        answer = await world.services.attachments.ticket(TENANT, first)
+        assert answer["ticket"] == "ticket-exec"
+    for asked in (other, HijackRequest("POST", f"/exec/{exec_id}/start", "", None)):
+        with pytest.raises(Conflict, match="is already running"):
+            await world.services.attachments.ticket(TENANT, asked)
+    assert world.sink.actions.count("exec_start: ls") == 1
+    await world.services.execs.exited(TENANT, container.id, exec_id, 0)
+    with pytest.raises(Conflict, match="has already run"):
+        await world.services.attachments.ticket(TENANT, first)
+
+
 async def test_execs_end_with_their_container_and_go_with_it(world: World) -> None:
     await world.create()
     await world.services.runs.start(TENANT, "web")

@@ -101,6 +101,11 @@ async def test_passes_and_containers() -> None:
     page = metrics.page().decode()
     assert 'sockerless_reconcile_seconds_count{outcome="done"} 1.0' in page
     assert 'sockerless_reconcile_seconds_count{outcome="failed"} 1.0' in page
+    assert hooks.containers is not None
+    hooks.containers({"running": 2})
+    assert 'sockerless_containers{status="running"} 2.0' in metrics.page().decode()
+    hooks.containers(None)
+    assert "sockerless_containers{" not in metrics.page().decode()
     assert 'sockerless_containers{status="running"} 3.0' in page
     assert 'sockerless_containers{status="paused"} 0.0' in page
 

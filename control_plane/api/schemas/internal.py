@@ -78,7 +78,11 @@ class TicketRequest(BaseModel):
     authorization: Annotated[str, Field(max_length=65536)] | None = None
     certificate: Annotated[str, Field(max_length=512)] = ""
     """Subject of the client's certificate, when the gateway's TLS proxy has verified one."""
+    address: Annotated[str, Field(max_length=64)] = ""
+    """Of that client, as the proxy says; believed of gateways alone."""
     body: Any = None
+    attempt: Annotated[str, Field(max_length=64)] = ""
+    """The same in a request that is sent again because its answer was lost, and in no other."""
 
 
 class PortTaken(BaseModel):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +51,7 @@ class Apps:
         self._removed: OrderedDict[str, None] = OrderedDict()
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def made(self, container: Container, image: Image, agent_token: str) -> App:
+    async def made(self, container: Container, image: Image, agent_token: str, gateways: Sequence[str] = ()) -> App:
         """The app, made unless it is there; made once for all who wait. Raises CloudError, DockerError."""
         name = tags.resource_name(container.id)
         found = self._known.get(name)
@@ -59,7 +60,7 @@ class Apps:
         task = self._making.get(name)
         if task is None:
             with trouble.watching() as self._troubles[name]:
-                task = self._making[name] = asyncio.create_task(self._make(container, image, agent_token))
+                task = self._making[name] = asyncio.create_task(self._make(container, image, agent_token, gateways))
             task.add_done_callback(lambda done: self._made(name, done))
         met = self._troubles[name]
         try:
@@ -75,10 +76,12 @@ class Apps:
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
 
-    async def _make(self, container: Container, image: Image, agent_token: str) -> App:
+    async def _make(self, container: Container, image: Image, agent_token: str, gateways: Sequence[str]) -> App:
         derived = await self._images.ensure_agent_layer(image)
         reference = image_reference(image, derived.agent_digest)
-        wanted = app_plan(container, reference, self._settings, key=self._key, agent_token=agent_token)
+        wanted = app_plan(
+            container, reference, self._settings, key=self._key, agent_token=agent_token, gateways=gateways
+        )
         site = await self._ours(wanted)
         if site is None:
             self._check_wanted(wanted.name)
@@ -108,14 +111,14 @@ class Apps:
         if name in self._removed:
             raise Conflict("the container was removed while its function app was being made")
 
-    async def start(self, container: Container, image: Image, agent_token: str) -> App:
+    async def start(self, container: Container, image: Image, agent_token: str, gateways: Sequence[str] = ()) -> App:
         """Starts the app for the container's present run; one that ran for an earlier run is stopped first.
 
         App Service would else leave the old instance, whose agent has ended, as it is. Raises CloudError, DockerError.
         """
         name, run = tags.resource_name(container.id), container.state.run
         async with self._lock(name):
-            app = await self.made(container, image, agent_token)
+            app = await self.made(container, image, agent_token, gateways)
             if run > 1 and app.run != run and app.stopped_after != run - 1:
                 await self._sites.stop(name)
             try:
@@ -124,7 +127,7 @@ class Apps:
                 if error.code != "NOT_FOUND":
                     raise
                 self._known.pop(name, None)  # removed behind our back
-                app = await self.made(container, image, agent_token)
+                app = await self.made(container, image, agent_token, gateways)
                 await self._sites.start(name)
             app.run, app.stopped_after = run, _UNKNOWN
             return app

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from control_plane.backends.azure_functions.site import invoke_key
 from control_plane.backends.azure_functions.sites import Sites
 from control_plane.backends.azure_functions.sweep import Sweep
 from control_plane.backends.base import Capabilities, Ended, LogLine, PlatformMount, RunOutcome
+from control_plane.backends.callback import callback_urls
 from control_plane.backends.calls import CloudError, docker_errors
 from control_plane.backends.minute_quota import MinuteQuota
 from control_plane.errors import NotServed
@@ -69,10 +70,12 @@ class AzureFunctionsBackend:
         """See `Backend.follow`: told when an app has finally refused a run."""
         self._ended = ended
 
-    async def prepare(self, container: Container, image: Image, agent_token: str) -> None:
+    async def prepare(
+        self, container: Container, image: Image, agent_token: str, *, gateways: Sequence[str] = ()
+    ) -> None:
         """See `Backend.prepare`: plan and app, stopped."""
         with docker_errors():
-            await self._apps.made(container, image, agent_token)
+            await self._apps.made(container, image, agent_token, gateways)
 
     async def run(
         self,
@@ -82,6 +85,7 @@ class AzureFunctionsBackend:
         *,
         agentless: bool = False,
         recovering: bool = False,
+        gateways: Sequence[str] = (),
     ) -> Execution:
         """See `Backend.run`: starts the app; the request that brings the run's limit is sent in the background."""
         if agentless:
@@ -90,14 +94,14 @@ class AzureFunctionsBackend:
                 "answers HTTP requests"
             )
         with docker_errors():
-            app = await self._apps.start(container, image, agent_token)
+            app = await self._apps.start(container, image, agent_token, gateways)
         execution = self._execution(container)
         body: dict[str, Any] = {
             "container": container.id,
             "run": container.state.run,
             "hold": False,
             "limit_seconds": self._settings.timeout,
-            "callback": self._settings.callback_url or container.gateway,
+            "callback": callback_urls(self._settings.callback_url, container, gateways),
             "token": agent_token,
         }
         site = execution.job
@@ -141,7 +145,7 @@ class AzureFunctionsBackend:
         with docker_errors():
             await self._apps.stop(execution.job, execution.first_run)
 
-    async def hold(self, container: Container) -> None:
+    async def hold(self, container: Container, *, gateways: Sequence[str] = ()) -> None:
         """Nothing: an app lives without requests."""
 
     async def rest(self, container: Container) -> None:

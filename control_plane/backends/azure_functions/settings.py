@@ -138,7 +138,8 @@ class AzureFunctionsSettings(BaseSettings):
     callback_url: str = _variable(
         "SOCKERLESS_CALLBACK_URL",
         "",
-        "Where agents dial the gateway; empty: the URL of the gateway the container was given at create.",
+        "Where agents dial at their start, and nowhere else: a URL, or several with spaces between them. Empty: the "
+        "gateway that the container was given, then up to four others.",
     )
     endpoint_url: str = _variable(
         "SOCKERLESS_ENDPOINT_URL",

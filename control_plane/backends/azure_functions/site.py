@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from control_plane.backends.azure.sizes import Sku, size
 from control_plane.backends.azure_functions.capabilities import NOT_GIVEN
 from control_plane.backends.azure_functions.host_config import AGENT_PORT
 from control_plane.backends.azure_functions.settings import AzureFunctionsSettings
+from control_plane.backends.callback import callback_urls
 from control_plane.model import Container
 
 _KIND = "functionapp,linux,container"
@@ -40,16 +42,23 @@ def invoke_key(key: bytes, name: str) -> str:
 
 
 def app_plan(
-    container: Container, image: str, settings: AzureFunctionsSettings, *, key: bytes, agent_token: str
+    container: Container,
+    image: str,
+    settings: AzureFunctionsSettings,
+    *,
+    key: bytes,
+    agent_token: str,
+    gateways: Sequence[str] = (),
 ) -> AppPlan:
-    """What is asked of Resource Manager. `image` is `host/path@sha256:…`, the agent in it."""
+    """What is asked of Resource Manager. `image` is `host/path@sha256:…`, the agent in it; `gateways` as for `run`."""
     name = tags.resource_name(container.id)
     app_settings = _app_settings(container, settings, image, invoke_key(key, name), agent_token)
     sku = size(sizes.asked(container.host_config, NOT_GIVEN), settings.sku)
     site = _site(name, image, settings, sku, app_settings)
-    # The token is minted anew each time and tells nothing about the shape.
+    # The token is minted anew each time and tells nothing about the shape; nor do the gateways that live just now.
     shape = [site, sku.name, {k: v for k, v in app_settings.items() if k != "SOCKERLESS_AGENT_TOKEN"}]
     template = tags.fingerprint(shape)
+    app_settings["SOCKERLESS_CALLBACK_URL"] = callback_urls(settings.callback_url, container, gateways)
     site["properties"]["siteConfig"]["appSettings"] = [{"name": k, "value": v} for k, v in app_settings.items()]
     site["tags"] = tags.tags(settings.endpoint_name, container.tenant, container.id, template)
     plan = None if settings.app_service_plan else _plan(container, settings, sku)
@@ -119,7 +128,7 @@ def _app_settings(
         **_registry(settings, image),
         "SOCKERLESS_AGENT_MODE": "app",
         "SOCKERLESS_INVOKE_KEY": key,
-        "SOCKERLESS_CALLBACK_URL": settings.callback_url or container.gateway,
+        "SOCKERLESS_CALLBACK_URL": callback_urls(settings.callback_url, container),
         "SOCKERLESS_CONTAINER_ID": container.id,
         "SOCKERLESS_AGENT_TOKEN": agent_token,
     }
@@ -152,7 +161,7 @@ def environment_names() -> dict[str, str]:
     return {
         "SOCKERLESS_AGENT_MODE": "`app`: the agent listens for the platform's requests and waits for SIGTERM when done",
         "SOCKERLESS_INVOKE_KEY": "what a request to run must show; different for each app",
-        "SOCKERLESS_CALLBACK_URL": "where the agent dials the gateway",
+        "SOCKERLESS_CALLBACK_URL": "where the agent dials: the container's gateway, then others, with spaces between",
         "SOCKERLESS_CONTAINER_ID": "which container it is",
         "SOCKERLESS_AGENT_TOKEN": "its token for the gateway",
     }

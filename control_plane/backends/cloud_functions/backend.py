@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -12,6 +12,7 @@ from control_plane import trouble
 from control_plane.backends.agent_image import ImageContents
 from control_plane.backends.base import Capabilities, Ended, LogLine, PlatformMount, RunOutcome
 from control_plane.backends.binds import platform_volumes
+from control_plane.backends.callback import callback_urls
 from control_plane.backends.calls import docker_errors
 from control_plane.backends.cloud_functions import capabilities
 from control_plane.backends.cloud_functions.deployment import Deployment
@@ -118,18 +119,22 @@ class CloudFunctionsBackend:
         """See `Backend.follow`: told when a held invocation ends, by its answer or by a refusal."""
         self._invocations.follow(ended)
 
-    async def prepare(self, container: Container, image: Image, agent_token: str) -> None:
+    async def prepare(
+        self, container: Container, image: Image, agent_token: str, *, gateways: Sequence[str] = ()
+    ) -> None:
         """See `Backend.prepare`: claims a function or deploys one, and gets the identity token for it."""
-        task = self._function(container, image, agent_token)
+        task = self._function(container, image, agent_token, gateways)
         await asyncio.wait({task})
         if not task.cancelled():
             task.result()
 
-    def _function(self, container: Container, image: Image, agent_token: str) -> asyncio.Task[CloudFunction]:
+    def _function(
+        self, container: Container, image: Image, agent_token: str, gateways: Sequence[str]
+    ) -> asyncio.Task[CloudFunction]:
         """The one making of the container's function that is under way."""
         task = self._making.get(container.id)
         if task is None:
-            work = self._made.make(container, image, agent_token)
+            work = self._made.make(container, image, agent_token, gateways)
             with trouble.watching() as self._troubles[container.id]:
                 task = self._making[container.id] = asyncio.create_task(work, name=f"prepare {container.id[:12]}")
             task.add_done_callback(partial(self._made_or_not, container.id))
@@ -150,6 +155,7 @@ class CloudFunctionsBackend:
         *,
         agentless: bool = False,
         recovering: bool = False,
+        gateways: Sequence[str] = (),
     ) -> Execution:
         """See `Backend.run`. With its function deployed a start is one request, which is not waited for."""
         if agentless:
@@ -157,7 +163,7 @@ class CloudFunctionsBackend:
         held = self._invocations.of(container.id)
         if held is not None and held.execution.first_run == container.state.run:
             return held.execution
-        task = self._function(container, image, agent_token)
+        task = self._function(container, image, agent_token, gateways)
         met = self._troubles.get(container.id, trouble.Trouble())
         try:
             done, _ = await asyncio.wait({task}, timeout=self._settings.start_timeout)
@@ -174,9 +180,9 @@ class CloudFunctionsBackend:
             raise Conflict("container is marked for removal and cannot be started")
         function = task.result()
         execution = self._execution(container, function)
-        invocation = self._invocation(container, function, execution, agent_token)
+        invocation = self._invocation(container, function, execution, agent_token, gateways)
         invocation.busy_patience = self._settings.start_timeout if recovering else None
-        invocation.renew = partial(self._made.renew, function, container, image, agent_token)
+        invocation.renew = partial(self._made.renew, function, container, image, agent_token, gateways)
         self._invocations.start(invocation)
         return execution
 
@@ -186,11 +192,15 @@ class CloudFunctionsBackend:
         return Execution(name=name, job=function.name, first_run=container.state.run, created_at=at)
 
     def _invocation(
-        self, container: Container, function: CloudFunction, execution: Execution, agent_token: str
+        self,
+        container: Container,
+        function: CloudFunction,
+        execution: Execution,
+        agent_token: str,
+        gateways: Sequence[str],
     ) -> Invocation:
-        body = self._body(
-            container.id, container.state.run, self._settings.callback_url or container.gateway, agent_token
-        )
+        callback = callback_urls(self._settings.callback_url, container, gateways)
+        body = self._body(container.id, container.state.run, callback, agent_token)
         patience = self._settings.start_timeout
         return Invocation(function, execution, container.tenant, container.id, body, patience)
 
@@ -253,7 +263,7 @@ class CloudFunctionsBackend:
         if known is not None:
             await self._invocations.end(known, RunOutcome(finished=True))
 
-    async def hold(self, container: Container) -> None:
+    async def hold(self, container: Container, *, gateways: Sequence[str] = ()) -> None:
         """See `Backend.hold`: in the background, unless one is held here."""
         held = self._invocations.of(container.id)
         if held is not None:
@@ -266,7 +276,7 @@ class CloudFunctionsBackend:
         if function is None or function.name != execution.job:
             return
         token = tickets.mint_agent_token(self._key, container.tenant, container.id, _TOKEN_SECONDS)
-        invocation = self._invocation(container, function, execution, token)
+        invocation = self._invocation(container, function, execution, token, gateways)
         invocation.busy_patience = self._settings.start_timeout
         self._invocations.start(invocation)
 

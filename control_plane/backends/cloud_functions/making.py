@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from control_plane.backends.agent_image import ImageContents, image_reference
+from control_plane.backends.callback import callback_urls
 from control_plane.backends.calls import docker_errors
 from control_plane.backends.cloud_functions import plan as plans
 from control_plane.backends.cloud_functions.capabilities import check_image
@@ -43,31 +44,36 @@ class FunctionsOfContainers:
         self._key = key
         self._pool = Pool(records, settings.pool, self._spare)
 
-    async def make(self, container: Container, image: Image, agent_token: str) -> CloudFunction:
+    async def make(
+        self, container: Container, image: Image, agent_token: str, gateways: Sequence[str]
+    ) -> CloudFunction:
         """The container's function, ready to be invoked. Repeatable. Raises DockerError."""
         with docker_errors():
             found = await self._records.of(container.tenant, container.id)
             if found is None:
-                found = await self._claim_or_deploy(container, image, agent_token)
+                found = await self._claim_or_deploy(container, image, self._own_env(container, agent_token, gateways))
             await self._identity.token(found.uri)
             return found
 
-    async def _claim_or_deploy(self, container: Container, image: Image, agent_token: str) -> CloudFunction:
+    async def _claim_or_deploy(self, container: Container, image: Image, env: Mapping[str, str]) -> CloudFunction:
         shape = await self._shape(container, image)
         if not plans.can_be_shared(container):
-            return await self._own(shape, container, agent_token)
+            return await self._own(shape, container, env)
         found = await self._pool.claim(shape, container.id)
         if found is None:
-            found = await self._own(shape, container, agent_token)
+            found = await self._own(shape, container, env)
             self._pool.used(shape)
         return found
 
-    async def renew(self, gone: CloudFunction, container: Container, image: Image, agent_token: str) -> CloudFunction:
+    async def renew(
+        self, gone: CloudFunction, container: Container, image: Image, agent_token: str, gateways: Sequence[str]
+    ) -> CloudFunction:
         """The container's function is not there any more: another of that name. Raises DockerError."""
         with docker_errors():
             await self._records.forget(gone)
             shape = await self._shape(container, image)
-            env = self._own_env(container, agent_token) if gone.name == plans.function_name(container.id) else {}
+            own = gone.name == plans.function_name(container.id)
+            env = self._own_env(container, agent_token, gateways) if own else {}
             return await self._deployed(shape, gone.name, container.id, env, changed_at=gone.changed_at)
 
     async def free(self, container: Container, *, clean: bool) -> None:
@@ -106,9 +112,8 @@ class FunctionsOfContainers:
         derived = await self._images.ensure_agent_layer(image)
         return plans.shape_of(container, image_reference(image, derived.agent_digest), self._settings)
 
-    async def _own(self, shape: Shape, container: Container, agent_token: str) -> CloudFunction:
-        name = plans.function_name(container.id)
-        return await self._deployed(shape, name, container.id, self._own_env(container, agent_token))
+    async def _own(self, shape: Shape, container: Container, env: Mapping[str, str]) -> CloudFunction:
+        return await self._deployed(shape, plans.function_name(container.id), container.id, env)
 
     async def _spare(self, shape: Shape) -> CloudFunction:
         return await self._deployed(shape, plans.function_name(secrets.token_hex(6)), "", {})
@@ -130,9 +135,9 @@ class FunctionsOfContainers:
         await self._records.put(made)
         return made
 
-    def _own_env(self, container: Container, agent_token: str) -> dict[str, str]:
+    def _own_env(self, container: Container, agent_token: str, gateways: Sequence[str]) -> dict[str, str]:
         return {
-            plans.CALLBACK_URL: self._settings.callback_url or container.gateway,
+            plans.CALLBACK_URL: callback_urls(self._settings.callback_url, container, gateways),
             plans.CONTAINER_ID: container.id,
             plans.AGENT_TOKEN: agent_token,
         }

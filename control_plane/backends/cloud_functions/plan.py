@@ -190,8 +190,8 @@ def environment_names() -> dict[str, str]:
     return {
         AGENT_MODE: "`function`: the agent waits for an invocation",
         INVOKE_KEY: "what an invocation must show: made from the endpoint's key and the function's name",
-        CALLBACK_URL: "where the agent dials the gateway (only in a function that was made for a container; what the "
-        "invocation brings counts)",
+        CALLBACK_URL: "where the agent dials: the container's gateway, then others, with spaces between (only in a "
+        "function that was made for a container; what the invocation brings counts)",
         CONTAINER_ID: "which container it was made for (likewise)",
         AGENT_TOKEN: "its token for the gateway (likewise)",
     }

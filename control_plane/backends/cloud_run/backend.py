@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from control_plane.backends.agent_image import ImageContents
 from control_plane.backends.base import Capabilities, Ended, LogLine, PlatformMount, RunOutcome
 from control_plane.backends.binds import platform_volumes
+from control_plane.backends.callback import callback_urls
 from control_plane.backends.calls import CloudError, docker_errors
 from control_plane.backends.cloud_run import capabilities, injection, without_agent
 from control_plane.backends.cloud_run.agent_volume import AgentVolume
@@ -102,10 +103,12 @@ class CloudRunBackend:
     def follow(self, ended: Ended) -> None:
         """Nothing comes unasked: executions are looked at when somebody wants to know."""
 
-    async def prepare(self, container: Container, image: Image, agent_token: str) -> None:
+    async def prepare(
+        self, container: Container, image: Image, agent_token: str, *, gateways: Sequence[str] = ()
+    ) -> None:
         """Nothing: the job is made, or found, by the first start."""
 
-    async def hold(self, container: Container) -> None:
+    async def hold(self, container: Container, *, gateways: Sequence[str] = ()) -> None:
         """Nothing: an execution is no request."""
 
     async def rest(self, container: Container) -> None:
@@ -119,6 +122,7 @@ class CloudRunBackend:
         *,
         agentless: bool = False,
         recovering: bool = False,
+        gateways: Sequence[str] = (),
     ) -> Execution:
         """See `Backend.run`. The second run of an image and shape is one write (RunJob) and no read."""
         run = container.state.run
@@ -127,7 +131,7 @@ class CloudRunBackend:
         asked = (container.id, run, agentless)
         with docker_errors():
             plan = await self._plan(container, image, agentless=agentless)
-            env = {} if agentless else self._agent_env(container, agent_token)
+            env = {} if agentless else self._agent_env(container, agent_token, gateways)
             env |= {CONTAINER_ID: container.id, RUN: str(run)}
             name = None
             if recovering or asked in self._asked:
@@ -152,9 +156,9 @@ class CloudRunBackend:
         launch = await injection.choose(image, self._settings, self._images, self._agent_volume)
         return agent_job(container, launch, self._settings)
 
-    def _agent_env(self, container: Container, agent_token: str) -> dict[str, str]:
+    def _agent_env(self, container: Container, agent_token: str, gateways: Sequence[str]) -> dict[str, str]:
         return {
-            CALLBACK_URL: self._settings.callback_url or container.gateway,
+            CALLBACK_URL: callback_urls(self._settings.callback_url, container, gateways),
             CONTAINER_ID: container.id,
             AGENT_TOKEN: agent_token,
         }
@@ -267,7 +271,7 @@ def _remember(known: OrderedDict[K, None], key: K) -> None:
 def environment_names() -> Mapping[str, str]:
     """What a container's environment in the cloud holds, for the documentation."""
     return {
-        CALLBACK_URL: "where the agent dials the gateway",
+        CALLBACK_URL: "where the agent dials: the container's gateway, then others, with spaces between",
         CONTAINER_ID: "which container it is",
         AGENT_TOKEN: "its token for the gateway",
         RUN: "number of the run, so that a lost answer of RunJob can be found again",

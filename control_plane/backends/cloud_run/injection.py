@@ -27,15 +27,15 @@ _DOWNLOADERS = {
     "wget": ("/usr/bin/wget", "/bin/wget", "/usr/local/bin/wget"),
 }
 _FETCH = {
-    "curl": '{path} -fsSL -o "$a" -H "$h" "$u"',
-    "wget": '{path} -q -O "$a" --header "$h" "$u"',
+    "curl": '{path} -fsSL --connect-timeout 8 -o "$a" -H "$h" "$u"',
+    "wget": '{path} -q -t 1 -T 20 -O "$a" --header "$h" "$u"',
 }
 # 125 is Docker's exit code for "the container could not be started by us".
 _SCRIPT = (
     "PATH=$PATH:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin; a=" + AGENT_PATH + "; "
-    'u="${{SOCKERLESS_CALLBACK_URL%/}}/agent/binary/linux-{architecture}"; '
-    'h="Authorization: Bearer $SOCKERLESS_AGENT_TOKEN"; umask 022; mkdir -p ${{a%/*}}; '
-    "for i in 1 2 3; do {fetch} && chmod 755 $a && exec $a; sleep $i; done; "
+    'h="Authorization: Bearer $SOCKERLESS_AGENT_TOKEN"; umask 022; mkdir -p ${{a%/*}}; set -f; '
+    "for i in 1 2 3; do for g in $SOCKERLESS_CALLBACK_URL; do "
+    'u="${{g%/}}/agent/binary/linux-{architecture}"; {fetch} && chmod 755 $a && exec $a; done; sleep $i; done; '
     'echo "sockerless: the agent could not be fetched from $SOCKERLESS_CALLBACK_URL" >&2; exit 125'
 )
 

@@ -34,7 +34,8 @@ class GoogleSettings(BaseSettings):
     callback_url: str = variable(
         "SOCKERLESS_CALLBACK_URL",
         "",
-        "Where agents dial the gateway; empty: the URL of the gateway the container was given at create.",
+        "Where agents dial at their start, and nowhere else: a URL, or several with spaces between them. Empty: the "
+        "gateway that the container was given, then up to four others.",
     )
     endpoint_url: str = variable(
         "SOCKERLESS_ENDPOINT_URL",

@@ -12,13 +12,13 @@ from control_plane.store.base import AlreadyExists, Collection, Document, Revisi
 from control_plane.store.cosmos.connection import Connection
 from control_plane.store.cosmos.items import (
     LONGEST_ID,
+    content_of,
     is_gone,
     new_item,
     next_order,
     partition_of,
     read_document,
     revision,
-    written_body,
 )
 from control_plane.store.cosmos.polling import Polling
 from control_plane.store.keys import AFTER_ALL, escape
@@ -34,7 +34,9 @@ _FIND = (
     "AND NOT IS_DEFINED(c.gone) ORDER BY c.id"
 )
 _LIST = "SELECT * FROM c WHERE c.partition = @partition AND NOT IS_DEFINED(c.gone)"
+_LIST_FROM = f"{_LIST} AND c.id >= @first"
 _LIST_ALL = "SELECT * FROM c WHERE c.collection = @collection AND NOT IS_DEFINED(c.gone)"
+_DUE = "SELECT * FROM c WHERE c.collection = @collection AND c.due <= @at AND NOT IS_DEFINED(c.gone)"
 
 
 class CosmosDocuments:
@@ -68,19 +70,29 @@ class CosmosDocuments:
                 query, partition_of(collection, tenant), {"@first": first, "@end": first + AFTER_ALL}
             )
 
-    async def list(self, collection: Collection, tenant: str | None, timeout: float) -> builtins.list[Document]:
+    async def list(
+        self, collection: Collection, tenant: str | None, start: str, timeout: float
+    ) -> builtins.list[Document]:
         """A query of one partition; of all of them for all tenants."""
         async with asyncio.timeout(timeout):
             if tenant is None:
                 return await self._query(_LIST_ALL, None, {"@collection": collection})
-            return await self._query(_LIST, partition_of(collection, tenant), {})
+            where = partition_of(collection, tenant)
+            return await (
+                self._query(_LIST_FROM, where, {"@first": escape(start)}) if start else self._query(_LIST, where, {})
+            )
+
+    async def due(self, collection: Collection, at: float, timeout: float) -> builtins.list[Document]:
+        """A query of all partitions; an index on `due` makes it cheap."""
+        async with asyncio.timeout(timeout):
+            return await self._query(_DUE, None, {"@collection": collection, "@at": at})
 
     async def insert(
         self, collection: Collection, tenant: str, key: str, body: Mapping[str, Any], token: str, timeout: float
     ) -> Document:
         """CreateItem, or ReplaceItem of what a deleted document left. Raises AlreadyExists, StoreFull."""
         lifetime = self._lifetimes.get(collection)
-        content = {"body": written_body(body)}
+        content = content_of(collection, body)
         async with asyncio.timeout(timeout):
             left = None
             for _ in range(_ATTEMPTS):
@@ -101,7 +113,7 @@ class CosmosDocuments:
         place = (document.collection, document.tenant, document.key)
         lifetime = self._lifetimes.get(document.collection)
         item = new_item(*place, next_order(before.order), before.tokens_after(token), lifetime)
-        item["body"] = written_body(body)
+        item |= content_of(document.collection, body)
         async with asyncio.timeout(timeout):
             written = await self._swap(item, before.version)
         if written is None:
@@ -168,7 +180,9 @@ class CosmosDocuments:
             except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
                 return None
 
-    async def _query(self, query: str, partition: str | None, parameters: dict[str, str]) -> builtins.list[Document]:
+    async def _query(
+        self, query: str, partition: str | None, parameters: Mapping[str, object]
+    ) -> builtins.list[Document]:
         container = await self._connection.container()
         options: dict[str, Any] = {}
         if partition is not None:

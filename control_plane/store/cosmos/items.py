@@ -2,8 +2,8 @@
 
 `id` is the escaped key, `partition` the partition key, `body` JSON as text (see `bodies`), `tokens` the last writes
 (see `revisions`), `at` microseconds that grow with each write. A deleted document stays for a while as an item with
-`gone`: the change feed tells of writes only. Queries use `partition`, `collection`, `id` and `gone`; all else may
-stay without an index.
+`gone`: the change feed tells of writes only. `due` is when somebody has to look (`control_plane/due.py`; absent:
+never). Queries use `partition`, `collection`, `id`, `gone` and `due`; all else may stay without an index.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from control_plane.due import due_of
 from control_plane.store import bodies
 from control_plane.store.base import Collection, Document
 from control_plane.store.keys import escape, unescape
@@ -51,10 +52,14 @@ def new_item(
     return item
 
 
-def written_body(body: Mapping[str, Any]) -> str:
-    """The text kept in `body`: JSON, or base64 of its compressed form. Raises StoreFull."""
+def content_of(collection: Collection, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What an item has besides: `body`, JSON or base64 of its compressed form, and `due`. Raises StoreFull."""
     written = bodies.encode(body, LARGEST_BODY)
-    return (written if written.startswith(b"{") else base64.b64encode(written)).decode()
+    content: dict[str, Any] = {
+        "body": (written if written.startswith(b"{") else base64.b64encode(written)).decode(),
+    }
+    due = due_of(collection, body)
+    return content if due is None else {**content, "due": due}
 
 
 def is_gone(item: Mapping[str, Any]) -> bool:

@@ -73,20 +73,25 @@ class Poller:
         self._partition = partition
         self._fastest = fastest
         self._slowest = slowest
-        self._feeds: dict[str | None, Feed] = {}
+        self._feeds: dict[str | None, list[Feed]] = {}
+        """By key; with None those of the whole collection."""
         self._continuation = ""
         self._failure: CloudError | None = None
         self._task = asyncio.get_running_loop().create_task(self._run(), name="cosmos change feed")
 
     def add(self, feed: Feed) -> None:
         """Tells another feed."""
-        self._feeds[feed.place.key] = feed
+        self._feeds.setdefault(feed.place.key, []).append(feed)
         if self._failure is not None:
             feed.fail(self._failure.docker())
 
     def remove(self, feed: Feed) -> bool:
         """Tells the feed no more; whether there are others."""
-        self._feeds.pop(feed.place.key, None)
+        left = self._feeds.get(feed.place.key, [])
+        if feed in left:
+            left.remove(feed)
+        if not left:
+            self._feeds.pop(feed.place.key, None)
         return bool(self._feeds)
 
     def stop(self) -> asyncio.Task[None]:
@@ -153,7 +158,7 @@ class Poller:
         if item["partition"] != self._partition:
             return
         key, order = unescape(item["id"]), revision(item).order
-        told = [feed for feed in (self._feeds.get(key), self._feeds.get(None)) if feed is not None]
+        told = [*self._feeds.get(key, ()), *self._feeds.get(None, ())]
         if not told:
             return
         try:
@@ -167,11 +172,14 @@ class Poller:
                 feed.tell(key, order, document)
 
     def _tell_stale(self) -> None:
-        for feed in list(self._feeds.values()):
+        for feed in self._all():
             feed.tell_stale()
 
     def _fail(self, failure: CloudError) -> None:
         self._failure = failure
         _log.error("watching failed: %s", failure)
-        for feed in list(self._feeds.values()):
+        for feed in self._all():
             feed.fail(failure.docker())
+
+    def _all(self) -> list[Feed]:
+        return [feed for feeds in self._feeds.values() for feed in feeds]

@@ -10,6 +10,8 @@ from control_plane.store.cosmos.polling import Polling
 from control_plane.store.hosted import HostedStore
 
 _DAY = 86_400.0
+_LAG = 0.5
+"""Seconds of a poll itself."""
 
 
 class CosmosStore(HostedStore):
@@ -35,4 +37,4 @@ class CosmosStore(HostedStore):
     ) -> None:
         connection = Connection(url, credential, database, container, endpoint_discovery)
         polling = Polling(connection, fastest, slowest)
-        super().__init__(CosmosDocuments(connection, polling, {"events": event_days * _DAY}))
+        super().__init__(CosmosDocuments(connection, polling, {"events": event_days * _DAY}), slowest + _LAG)

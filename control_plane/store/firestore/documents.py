@@ -6,20 +6,34 @@ A write is a commit with one precondition, not a transaction: under contention t
 from __future__ import annotations
 
 import builtins
+import logging
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from control_plane.due import due_of
 from control_plane.store import bodies
 from control_plane.store.base import AlreadyExists, Collection, Document, RevisionConflict
 from control_plane.store.firestore.connection import Connection
 from control_plane.store.firestore.listening import Listening
-from control_plane.store.firestore.wire import LARGEST_BODY, LONGEST_ID, Names, order_of, read_document
+from control_plane.store.firestore.wire import (
+    LARGEST_BODY,
+    LONGEST_ID,
+    NAME,
+    Names,
+    before,
+    due_by,
+    order_of,
+    read_document,
+    since,
+)
 from control_plane.store.keys import AFTER_ALL
 from control_plane.store.revisions import Revision, revision_of
 
 if TYPE_CHECKING:
     from google.cloud.firestore_v1 import types
+
+_log = logging.getLogger(__name__)
 
 
 class FirestoreDocuments:
@@ -32,6 +46,7 @@ class FirestoreDocuments:
         self._connection = connection
         self._names = Names(connection.database)
         self._lifetimes = lifetimes
+        self._unindexed: set[Collection] = set()
         self._listening = Listening(connection)
         self.opened = self._listening.opened
         self.closed = self._listening.closed
@@ -51,18 +66,38 @@ class FirestoreDocuments:
             self._names.tenant(tenant),
             {
                 "from_": [{"collection_id": collection}],
-                "where": _between(first, first + AFTER_ALL),
-                "order_by": [{"field": _NAME}],
+                "where": {"composite_filter": {"op": "AND", "filters": [since(first), before(first + AFTER_ALL)]}},
+                "order_by": [{"field": NAME}],
                 "limit": limit,
             },
             timeout,
         )
 
-    async def list(self, collection: Collection, tenant: str | None, timeout: float) -> builtins.list[Document]:
+    async def list(
+        self, collection: Collection, tenant: str | None, start: str, timeout: float
+    ) -> builtins.list[Document]:
         """RunQuery, for all tenants over the collection group: needs no index."""
-        parent = self._names.root if tenant is None else self._names.tenant(tenant)
-        selector = {"collection_id": collection, "all_descendants": tenant is None}
-        return await self._query(collection, parent, {"from_": [selector]}, timeout)
+        if tenant is not None:
+            query = self._names.collection(collection, tenant, start)
+            return await self._query(collection, self._names.tenant(tenant), query, timeout)
+        selector = {"collection_id": collection, "all_descendants": True}
+        return await self._query(collection, self._names.root, {"from_": [selector]}, timeout)
+
+    async def due(self, collection: Collection, at: float, timeout: float) -> builtins.list[Document]:
+        """RunQuery over the collection group by the field `due`: needs an index. Without it all are read."""
+        from google.api_core import exceptions
+
+        query = {"from_": [{"collection_id": collection, "all_descendants": True}], "where": due_by(at)}
+        try:
+            return await self._query(collection, self._names.root, query, timeout)
+        except exceptions.FailedPrecondition:
+            if collection not in self._unindexed:
+                self._unindexed.add(collection)
+                _log.warning(
+                    "Firestore has no index on due of %s (terraform/modules/gcp/state): all are read", collection
+                )
+        dated = [(due_of(collection, one.body), one) for one in await self.list(collection, None, "", timeout)]
+        return [document for due, document in dated if due is not None and due <= at]
 
     async def insert(
         self, collection: Collection, tenant: str, key: str, body: Mapping[str, Any], token: str, timeout: float
@@ -72,7 +107,8 @@ class FirestoreDocuments:
 
         name = self._names.document(collection, tenant, key)
         written = bodies.encode(body, LARGEST_BODY)
-        write = {"update": self._message(name, collection, written, token), "current_document": {"exists": False}}
+        fields = self._fields(collection, written, token, due_of(collection, body))
+        write = {"update": {"name": name, "fields": fields}, "current_document": {"exists": False}}
         try:
             result = await self._commit(write, timeout)
         except exceptions.AlreadyExists as error:
@@ -85,12 +121,13 @@ class FirestoreDocuments:
         from google.api_core import exceptions
 
         place = (document.collection, document.tenant, document.key)
-        before = revision_of(document)
-        tokens = before.tokens_after(token)
+        read = revision_of(document)
+        tokens = read.tokens_after(token)
         written = bodies.encode(body, LARGEST_BODY)
-        update = self._message(self._names.document(*place), document.collection, written, tokens)
+        fields = self._fields(document.collection, written, tokens, due_of(document.collection, body))
+        update = {"name": self._names.document(*place), "fields": fields}
         try:
-            result = await self._commit({"update": update, "current_document": _as_of(before)}, timeout)
+            result = await self._commit({"update": update, "current_document": _as_of(read)}, timeout)
         except (exceptions.FailedPrecondition, exceptions.NotFound) as error:
             raise RevisionConflict(f"{document.collection}/{document.key}") from error
         order = order_of(result.write_results[0].update_time)
@@ -161,23 +198,14 @@ class FirestoreDocuments:
         )
         return type(response).pb(response)
 
-    def _message(self, name: str, collection: Collection, written: bytes, tokens: str) -> dict[str, Any]:
+    def _fields(self, collection: Collection, written: bytes, tokens: str, due: float | None) -> dict[str, Any]:
         fields: dict[str, Any] = {"body": {"bytes_value": written}, "tokens": {"string_value": tokens}}
         lifetime = self._lifetimes.get(collection)
         if lifetime is not None:
             fields["expires"] = {"timestamp_value": {"seconds": int(time.time() + lifetime)}}
-        return {"name": name, "fields": fields}
-
-
-_NAME = {"field_path": "__name__"}
-
-
-def _between(first: str, end: str) -> dict[str, Any]:
-    filters = [
-        {"field_filter": {"field": _NAME, "op": op, "value": {"reference_value": name}}}
-        for op, name in (("GREATER_THAN_OR_EQUAL", first), ("LESS_THAN", end))
-    ]
-    return {"composite_filter": {"op": "AND", "filters": filters}}
+        if due is not None:
+            fields["due"] = {"double_value": due}
+        return fields
 
 
 def _as_of(revision: Revision) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Firestore's Listen streams, shared: each carries the targets of up to a hundred feeds.
 
-A target is one document or one tenant's collection. When a stream breaks, it is dialled again and every target goes
-on from its resume token, so nothing is missed and little is read twice.
+A target is one document or one tenant's collection from a key on. When a stream breaks, it is dialled again and every
+target goes on from its resume token, so nothing is missed and little is read twice.
 """
 
 from __future__ import annotations
@@ -76,10 +76,9 @@ class _Target:
         self.present: set[str] = set()
         self.settled = False
         """All that exists has been told, so that a resume token leaves nothing out."""
-        self._complete_once = False
         place = feed.place
         if place.key is None:
-            query = {"from_": [{"collection_id": place.collection}]}
+            query = names.collection(place.collection, place.tenant, place.start)
             self._what: dict[str, Any] = {"query": {"parent": names.tenant(place.tenant), "structured_query": query}}
         else:
             document = names.document(place.collection, place.tenant, place.key)
@@ -120,10 +119,6 @@ class _Target:
         """All documents that exist as of `order` have been told."""
         self.feed.tell_only(self.present, order)
         self.settled = True
-        if not self._complete_once:
-            self._complete_once = True
-            if self.feed.place.key is None:
-                self.feed.tell_stale()  # what was deleted before the stream began
 
 
 class ListenStream:

@@ -9,6 +9,7 @@ from control_plane.store.firestore.documents import FirestoreDocuments
 from control_plane.store.hosted import HostedStore
 
 _DAY = 86_400.0
+_LAG = 0.5
 
 
 class FirestoreStore(HostedStore):
@@ -29,4 +30,4 @@ class FirestoreStore(HostedStore):
         event_days: float = 7,
     ) -> None:
         connection = Connection(project, database, emulator, credentials)
-        super().__init__(FirestoreDocuments(connection, {"events": event_days * _DAY}))
+        super().__init__(FirestoreDocuments(connection, {"events": event_days * _DAY}), _LAG)

@@ -1,7 +1,8 @@
-"""How a document of ours lies in Firestore: `tenant/{tenant}/{collection}/{key}`, with three fields.
+"""How a document of ours lies in Firestore: `tenant/{tenant}/{collection}/{key}`, with up to four fields.
 
 `body` is JSON (see `bodies`), `tokens` the last writes (see `revisions`), `expires` the time for a TTL policy. None of
-them is ever queried: indexes on them are to be switched off.
+them is ever queried: indexes on them are to be off. `due` is when somebody has to look (`control_plane/due.py`; absent:
+never), and needs an index of the collection group.
 """
 
 from __future__ import annotations
@@ -36,6 +37,32 @@ class Names:
     def document(self, collection: Collection, tenant: str, key: str) -> str:
         """One document."""
         return f"{self.tenant(tenant)}/{collection}/{escape(key)}"
+
+    def collection(self, collection: Collection, tenant: str, start: str) -> dict[str, Any]:
+        """The query for a tenant's documents from the key `start` on, below `tenant`: needs no index."""
+        query: dict[str, Any] = {"from_": [{"collection_id": collection}]}
+        if start:
+            query |= {"where": since(self.document(collection, tenant, start)), "order_by": [{"field": NAME}]}
+        return query
+
+
+NAME = {"field_path": "__name__"}
+
+
+def since(name: str) -> dict[str, Any]:
+    """The filter for names from this one on."""
+    return {"field_filter": {"field": NAME, "op": "GREATER_THAN_OR_EQUAL", "value": {"reference_value": name}}}
+
+
+def due_by(at: float) -> dict[str, Any]:
+    """The filter for documents that are due."""
+    field = {"field_path": "due"}
+    return {"field_filter": {"field": field, "op": "LESS_THAN_OR_EQUAL", "value": {"double_value": at}}}
+
+
+def before(name: str) -> dict[str, Any]:
+    """The filter for names before this one."""
+    return {"field_filter": {"field": NAME, "op": "LESS_THAN", "value": {"reference_value": name}}}
 
 
 def order_of(timestamp: Any) -> int:

@@ -59,9 +59,10 @@ variable "domain" {
 variable "direct" {
   description = "TCP ingress for raw Docker clients: { host = \"direct.example.com\", certificate_secret = \"direct-tls\" }."
   type = object({
-    host               = string
-    certificate_secret = string
-    client_ca_secret   = optional(string, "")
+    host                        = string
+    certificate_secret          = string
+    client_ca_secret            = optional(string, "")
+    client_certificate_required = optional(bool, true)
   })
   default = null
 }

@@ -57,9 +57,10 @@ variable "domain" {
 variable "direct" {
   description = "VMs for raw Docker clients: { host = \"direct.example.com\", certificate_secret = \"direct-tls\" }."
   type = object({
-    host               = string
-    certificate_secret = string
-    client_ca_secret   = optional(string, "")
+    host                        = string
+    certificate_secret          = string
+    client_ca_secret            = optional(string, "")
+    client_certificate_required = optional(bool, true)
   })
   default = null
 }

@@ -144,27 +144,29 @@ module "gateway" {
 }
 
 module "direct" {
-  count              = local.direct ? 1 : 0
-  source             = "./direct"
-  name               = var.name
-  host               = var.direct.host
-  instances          = var.direct.instances
-  resource_group     = azurerm_resource_group.endpoint.name
-  environment_id     = module.network.environment_id
-  identity_id        = module.identity.ids["gateway"]
-  registry           = module.state.registry
-  vault_uri          = module.state.vault_uri
-  signing_key_uri    = module.state.signing_key_uri
-  certificate_secret = var.direct.certificate_secret
-  client_ca_secret   = var.direct.client_ca_secret
-  image              = var.gateway_image
-  haproxy_image      = var.direct.haproxy_image
+  count                       = local.direct ? 1 : 0
+  source                      = "./direct"
+  name                        = var.name
+  host                        = var.direct.host
+  instances                   = var.direct.instances
+  resource_group              = azurerm_resource_group.endpoint.name
+  environment_id              = module.network.environment_id
+  identity_id                 = module.identity.ids["gateway"]
+  registry                    = module.state.registry
+  vault_uri                   = module.state.vault_uri
+  signing_key_uri             = module.state.signing_key_uri
+  certificate_secret          = var.direct.certificate_secret
+  client_ca_secret            = var.direct.client_ca_secret
+  client_certificate_required = var.direct.client_certificate_required
+  image                       = var.gateway_image
+  haproxy_image               = var.direct.haproxy_image
   environment = {
-    SOCKERLESS_CONTROL_PLANE_URL = local.control_plane_url
-    SOCKERLESS_LISTEN            = "tcp://127.0.0.1:8080"
-    SOCKERLESS_DOCKER_LISTEN     = "tcp://127.0.0.1:2375"
-    SOCKERLESS_PEER_CONNECTIONS  = "0"
-    SOCKERLESS_DRAIN_SECONDS     = "45"
+    SOCKERLESS_CONTROL_PLANE_URL     = local.control_plane_url
+    SOCKERLESS_LISTEN                = "tcp://127.0.0.1:8080"
+    SOCKERLESS_DOCKER_LISTEN         = "tcp://127.0.0.1:2375"
+    SOCKERLESS_DOCKER_PROXY_PROTOCOL = "1"
+    SOCKERLESS_PEER_CONNECTIONS      = "0"
+    SOCKERLESS_DRAIN_SECONDS         = "45"
   }
   source_ranges = var.direct.source_ranges
   tags          = local.tags

@@ -158,14 +158,15 @@ variable "deletion_protection" {
 }
 
 variable "direct" {
-  description = "Gateways with HAProxy behind TCP ingress, for raw Docker clients (DOCKER_HOST=tcp://host:2376). `host` is the name of the certificate, `certificate_secret` the name of the Key Vault secret with its PEM (chain and key), `client_ca_secret` one with the CA that client certificates must come from (empty: none are asked for)."
+  description = "Gateways with HAProxy behind TCP ingress, for raw Docker clients (DOCKER_HOST=tcp://host:2376). `host` is the name of the certificate, `certificate_secret` the name of the Key Vault secret with its PEM (chain and key), `client_ca_secret` one with the CA that client certificates must come from (empty: none are asked for). Who their subjects are says SOCKERLESS_CLIENT_CERTIFICATES in `extra_environment`; `client_certificate_required = false` also lets in Docker clients that have a token and no certificate."
   type = object({
-    host               = string
-    certificate_secret = string
-    client_ca_secret   = optional(string, "")
-    instances          = optional(number, 1)
-    haproxy_image      = optional(string, "docker.io/library/haproxy:3.2-alpine")
-    source_ranges      = optional(list(string), [])
+    host                        = string
+    certificate_secret          = string
+    client_ca_secret            = optional(string, "")
+    client_certificate_required = optional(bool, true)
+    instances                   = optional(number, 1)
+    haproxy_image               = optional(string, "docker.io/library/haproxy:3.2-alpine")
+    source_ranges               = optional(list(string), [])
   })
   default = null
   validation {

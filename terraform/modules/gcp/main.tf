@@ -174,24 +174,26 @@ module "direct" {
   host    = var.direct.host
   zone    = local.dns_zone
   environment = {
-    SOCKERLESS_CONTROL_PLANE_URL = local.control_plane_url
-    SOCKERLESS_LISTEN            = "tcp://127.0.0.1:8080"
-    SOCKERLESS_DOCKER_LISTEN     = "tcp://127.0.0.1:2375"
-    SOCKERLESS_PEER_CONNECTIONS  = "0"
-    SOCKERLESS_DRAIN_SECONDS     = "45"
+    SOCKERLESS_CONTROL_PLANE_URL     = local.control_plane_url
+    SOCKERLESS_LISTEN                = "tcp://127.0.0.1:8080"
+    SOCKERLESS_DOCKER_LISTEN         = "tcp://127.0.0.1:2375"
+    SOCKERLESS_DOCKER_PROXY_PROTOCOL = "1"
+    SOCKERLESS_PEER_CONNECTIONS      = "0"
+    SOCKERLESS_DRAIN_SECONDS         = "45"
   }
-  instances          = var.direct.instances
-  machine_type       = var.direct.machine_type
-  image              = var.gateway_image
-  haproxy_image      = var.direct.haproxy_image
-  signing_key_secret = module.state.signing_key_secret
-  certificate_secret = var.direct.certificate_secret
-  client_ca_secret   = var.direct.client_ca_secret
-  service_account    = local.emails["direct"]
-  source_ranges      = var.direct.source_ranges
-  network            = module.network.network
-  subnet             = module.network.subnet
-  labels             = local.labels
+  instances                   = var.direct.instances
+  machine_type                = var.direct.machine_type
+  image                       = var.gateway_image
+  haproxy_image               = var.direct.haproxy_image
+  signing_key_secret          = module.state.signing_key_secret
+  certificate_secret          = var.direct.certificate_secret
+  client_ca_secret            = var.direct.client_ca_secret
+  client_certificate_required = var.direct.client_certificate_required
+  service_account             = local.emails["direct"]
+  source_ranges               = var.direct.source_ranges
+  network                     = module.network.network
+  subnet                      = module.network.subnet
+  labels                      = local.labels
 }
 
 module "events" {

@@ -173,15 +173,16 @@ variable "deletion_protection" {
 }
 
 variable "direct" {
-  description = "A group of VMs with HAProxy for raw Docker clients (DOCKER_HOST=tcp://host:2376). `host` is the name of its certificate, `certificate_secret` the Secret Manager secret with its PEM (chain and key), `client_ca_secret` one with the CA that client certificates must come from (empty: none are asked for)."
+  description = "A group of VMs with HAProxy for raw Docker clients (DOCKER_HOST=tcp://host:2376). `host` is the name of its certificate, `certificate_secret` the Secret Manager secret with its PEM (chain and key), `client_ca_secret` one with the CA that client certificates must come from (empty: none are asked for). Who their subjects are says SOCKERLESS_CLIENT_CERTIFICATES in `extra_environment`; `client_certificate_required = false` also lets in Docker clients that have a token and no certificate."
   type = object({
-    host               = string
-    certificate_secret = string
-    client_ca_secret   = optional(string, "")
-    instances          = optional(number, 2)
-    machine_type       = optional(string, "e2-small")
-    source_ranges      = optional(list(string), ["0.0.0.0/0"])
-    haproxy_image      = optional(string, "docker.io/library/haproxy:3.2-alpine")
+    host                        = string
+    certificate_secret          = string
+    client_ca_secret            = optional(string, "")
+    client_certificate_required = optional(bool, true)
+    instances                   = optional(number, 2)
+    machine_type                = optional(string, "e2-small")
+    source_ranges               = optional(list(string), ["0.0.0.0/0"])
+    haproxy_image               = optional(string, "docker.io/library/haproxy:3.2-alpine")
   })
   default = null
   validation {

@@ -113,6 +113,33 @@ func TestGatewayAddresses(t *testing.T) {
 	}
 }
 
+func TestSeveralGatewayAddresses(t *testing.T) {
+	for callback, want := range map[string]string{
+		"https://a https://b/pre":        "a:443 b:443",
+		" http://a:1  https://b ":        "a:1 b:443",
+		"https://a http://b https://c":   "a:443 c:443", // none is less protected than the first
+		"unix:///run/sock http://b:2":    "/run/sock b:2",
+		"http://a:1 http://a:1 http://b": "a:1 a:1 b:80",
+	} {
+		found, err := ParseGateways(callback, "secret")
+		got := ""
+		for _, g := range found {
+			got += " " + g.address
+			if g.token != "secret" {
+				t.Errorf("%s: no token", callback)
+			}
+		}
+		if err != nil || got != " "+want {
+			t.Errorf("%s: %q %v", callback, got, err)
+		}
+	}
+	for _, bad := range []string{"", "  ", "http://a ftp://b", "http://a,http://b", "http://a\nhttp://b", "http://a\thttp://b", "http://a b"} {
+		if found, err := ParseGateways(bad, ""); err == nil {
+			t.Errorf("%q was taken: %v", bad, found)
+		}
+	}
+}
+
 func TestRootsAreReadable(t *testing.T) {
 	t.Setenv("SSL_CERT_FILE", "")
 	if n := bytes.Count(rootsPEM, []byte("BEGIN CERTIFICATE")); n < 20 || bytes.Contains(rootsPEM, []byte("PRIVATE")) {

@@ -51,6 +51,27 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("gateway answered %d %s", e.Status, e.Reason)
 }
 
+// ParseGateways reads callback URLs with spaces between them. The first is the container's own; one that is less protected than that is left out.
+func ParseGateways(callback, token string) ([]*Gateway, error) {
+	found := []*Gateway{}
+	for _, text := range strings.Split(callback, " ") {
+		if text == "" {
+			continue
+		}
+		g, err := ParseGateway(text, token)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) == 0 || g.secure || !found[0].secure {
+			found = append(found, g)
+		}
+	}
+	if len(found) == 0 {
+		return nil, errors.New("the callback URL is empty")
+	}
+	return found, nil
+}
+
 // ParseGateway reads a callback URL: http, https (ws, wss) or unix:///path.
 func ParseGateway(callback, token string) (*Gateway, error) {
 	u, err := url.Parse(callback)
@@ -71,6 +92,9 @@ func ParseGateway(callback, token string) (*Gateway, error) {
 	default:
 		return nil, fmt.Errorf("callback URL scheme %q is none of http, https, unix", u.Scheme)
 	}
+	if strings.Contains(u.Host, ",") {
+		return nil, errors.New("between callback URLs there are spaces, not commas")
+	}
 	if u.Hostname() == "" {
 		return nil, errors.New("the callback URL has no host")
 	}
@@ -81,13 +105,17 @@ func ParseGateway(callback, token string) (*Gateway, error) {
 	return g, nil
 }
 
-const handshakeTimeout = 20 * time.Second
+const (
+	handshakeTimeout = 20 * time.Second
+	// A machine that is gone does not even refuse: there may be another gateway to dial.
+	connectTimeout = 8 * time.Second
+)
 
 // Dial opens a websocket to path below the gateway's prefix.
 func (g *Gateway) Dial(ctx context.Context, path string) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	d := net.Dialer{KeepAlive: 15 * time.Second, Control: userTimeout}
+	d := net.Dialer{Timeout: connectTimeout, KeepAlive: 15 * time.Second, Control: userTimeout}
 	nc, err := d.DialContext(ctx, g.network, g.address)
 	if err != nil {
 		return nil, err

@@ -82,7 +82,7 @@ resource "azurerm_container_app" "gateway" {
       env {
         name = "HAPROXY_CONFIGURATION"
         value = replace(
-          templatefile("${path.module}/haproxy.cfg.tftpl", { client_ca = var.client_ca_secret != "" }),
+          templatefile("${path.module}/haproxy.cfg.tftpl", { client_ca = var.client_ca_secret != "", certificate_required = var.client_certificate_required }),
           "/run/sockerless/", "/tmp/sockerless/"
         )
       }

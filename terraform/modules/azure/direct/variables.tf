@@ -42,6 +42,10 @@ variable "client_ca_secret" {
   type = string
 }
 
+variable "client_certificate_required" {
+  type = bool
+}
+
 variable "image" {
   type = string
 }

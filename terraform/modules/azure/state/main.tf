@@ -60,7 +60,7 @@ resource "azurerm_cosmosdb_sql_container" "documents" {
   indexing_policy {
     indexing_mode = "consistent"
     dynamic "included_path" {
-      for_each = ["/id/?", "/partition/?", "/collection/?", "/gone/?"]
+      for_each = ["/id/?", "/partition/?", "/collection/?", "/gone/?", "/due/?"]
       content {
         path = included_path.value
       }

@@ -53,7 +53,7 @@ run "state" {
     error_message = "The container is as CosmosStore wants it."
   }
   assert {
-    condition     = toset(azurerm_cosmosdb_sql_container.documents.indexing_policy[0].included_path[*].path) == toset(["/id/?", "/partition/?", "/collection/?", "/gone/?"])
+    condition     = toset(azurerm_cosmosdb_sql_container.documents.indexing_policy[0].included_path[*].path) == toset(["/id/?", "/partition/?", "/collection/?", "/gone/?", "/due/?"])
     error_message = "An index for what queries name."
   }
   assert {
@@ -117,22 +117,23 @@ run "direct" {
     source = "./direct"
   }
   variables {
-    name               = "team-a"
-    host               = "direct.example.com"
-    instances          = 2
-    resource_group     = "team-a"
-    environment_id     = "environment"
-    identity_id        = "identity"
-    registry           = "teama.azurecr.io"
-    vault_uri          = "https://v.vault.azure.net/"
-    signing_key_uri    = "https://v.vault.azure.net/secrets/signing-key"
-    certificate_secret = "direct-tls"
-    client_ca_secret   = ""
-    image              = "gateway"
-    haproxy_image      = "haproxy"
-    environment        = {}
-    source_ranges      = ["203.0.113.0/24"]
-    tags               = {}
+    name                        = "team-a"
+    host                        = "direct.example.com"
+    instances                   = 2
+    resource_group              = "team-a"
+    environment_id              = "environment"
+    identity_id                 = "identity"
+    registry                    = "teama.azurecr.io"
+    vault_uri                   = "https://v.vault.azure.net/"
+    signing_key_uri             = "https://v.vault.azure.net/secrets/signing-key"
+    certificate_secret          = "direct-tls"
+    client_ca_secret            = ""
+    client_certificate_required = true
+    image                       = "gateway"
+    haproxy_image               = "haproxy"
+    environment                 = {}
+    source_ranges               = ["203.0.113.0/24"]
+    tags                        = {}
   }
   assert {
     condition     = alltrue([for app in azurerm_container_app.gateway : app.ingress[0].transport == "tcp" && app.template[0].min_replicas == 1 && app.template[0].max_replicas == 1])

@@ -53,7 +53,7 @@ resource "google_compute_instance" "gateway" {
       project            = var.project
       registry           = "${var.region}-docker.pkg.dev"
       environment        = merge(var.environment, { SOCKERLESS_GATEWAY_URL = "https://${each.value}:2376", SOCKERLESS_KEY_FILE = "/run/sockerless/key" })
-      haproxy            = base64encode(templatefile("${path.module}/haproxy.cfg.tftpl", { client_ca = var.client_ca_secret != "" }))
+      haproxy            = base64encode(templatefile("${path.module}/haproxy.cfg.tftpl", { client_ca = var.client_ca_secret != "", certificate_required = var.client_certificate_required }))
       signing_key_secret = var.signing_key_secret
       certificate_secret = var.certificate_secret
       client_ca_secret   = var.client_ca_secret

@@ -51,6 +51,10 @@ variable "client_ca_secret" {
   type = string
 }
 
+variable "client_certificate_required" {
+  type = bool
+}
+
 variable "service_account" {
   type = string
 }

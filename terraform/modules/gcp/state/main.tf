@@ -3,7 +3,7 @@
 locals {
   # Store.Collection of control_plane/store/base.py; each is a collection group.
   collections = toset([
-    "containers", "names", "execs", "images", "networks", "volumes", "tenants", "tokens", "gateways", "events", "functions",
+    "containers", "names", "execs", "images", "networks", "volumes", "tenants", "tokens", "gateways", "events", "functions", "leases",
   ])
 }
 
@@ -19,8 +19,8 @@ resource "google_firestore_database" "store" {
   deletion_policy                   = var.deletion_protection ? "ABANDON" : "DELETE"
 }
 
-# Documents are found by their names, which every database has in order; no field is queried. Firestore would index each
-# field of each document: every write would cost that much more.
+# Documents are found by their names, which every database has in order, and by `due`; no other field is queried.
+# Firestore would index each field of each document: every write would cost that much more.
 resource "google_firestore_field" "unindexed" {
   for_each   = { for pair in setproduct(local.collections, ["body", "tokens"]) : "${pair[0]}.${pair[1]}" => pair }
   project    = var.project
@@ -28,6 +28,20 @@ resource "google_firestore_field" "unindexed" {
   collection = each.value[0]
   field      = each.value[1]
   index_config {}
+}
+
+# When somebody has to look at a container: a pass of the reconciler reads no others. Most containers have no such field.
+resource "google_firestore_field" "due" {
+  project    = var.project
+  database   = google_firestore_database.store.name
+  collection = "containers"
+  field      = "due"
+  index_config {
+    indexes {
+      order       = "ASCENDING"
+      query_scope = "COLLECTION_GROUP"
+    }
+  }
 }
 
 # Events are kept for a while (FirestoreStore's event_days); `expires` says until when.

@@ -70,8 +70,12 @@ run "state" {
     error_message = "Events have a TTL policy."
   }
   assert {
-    condition     = length(google_firestore_field.unindexed) == 22 && alltrue([for field in google_firestore_field.unindexed : length(field.index_config) == 1 && length(field.index_config[0].indexes) == 0])
+    condition     = length(google_firestore_field.unindexed) == 24 && alltrue([for field in google_firestore_field.unindexed : length(field.index_config) == 1 && length(field.index_config[0].indexes) == 0])
     error_message = "No field of any collection has an index."
+  }
+  assert {
+    condition     = google_firestore_field.due.collection == "containers" && google_firestore_field.due.field == "due" && one(google_firestore_field.due.index_config[0].indexes).query_scope == "COLLECTION_GROUP"
+    error_message = "Containers are found by when they are due, of all tenants at once."
   }
   assert {
     condition     = google_firestore_database.store.delete_protection_state == "DELETE_PROTECTION_ENABLED" && google_storage_bucket.files.force_destroy == false
@@ -195,24 +199,25 @@ run "direct" {
     source = "./direct"
   }
   variables {
-    project            = "some-project"
-    region             = "europe-west1"
-    name               = "team-a"
-    host               = "direct.example.com"
-    zone               = "zone"
-    instances          = 2
-    machine_type       = "e2-small"
-    image              = "gateway-image"
-    haproxy_image      = "haproxy-image"
-    environment        = { SOCKERLESS_DOCKER_LISTEN = "tcp://127.0.0.1:2375" }
-    signing_key_secret = "team-a-signing-key"
-    certificate_secret = "tls"
-    client_ca_secret   = ""
-    service_account    = "direct@example.com"
-    source_ranges      = ["203.0.113.0/24"]
-    network            = "network"
-    subnet             = "subnet"
-    labels             = {}
+    project                     = "some-project"
+    region                      = "europe-west1"
+    name                        = "team-a"
+    host                        = "direct.example.com"
+    zone                        = "zone"
+    instances                   = 2
+    machine_type                = "e2-small"
+    image                       = "gateway-image"
+    haproxy_image               = "haproxy-image"
+    environment                 = { SOCKERLESS_DOCKER_LISTEN = "tcp://127.0.0.1:2375" }
+    signing_key_secret          = "team-a-signing-key"
+    certificate_secret          = "tls"
+    client_ca_secret            = ""
+    client_certificate_required = true
+    service_account             = "direct@example.com"
+    source_ranges               = ["203.0.113.0/24"]
+    network                     = "network"
+    subnet                      = "subnet"
+    labels                      = {}
   }
   assert {
     condition     = alltrue([for rule in google_compute_firewall.clients.allow : rule.ports == tolist(["2376"])])
@@ -229,5 +234,37 @@ run "direct" {
   assert {
     condition     = !strcontains(base64decode(yamldecode(google_compute_instance.gateway["0"].metadata["user-data"]).write_files[1].content), "verify")
     error_message = "Without a CA no client certificate is asked for."
+  }
+}
+
+run "direct_with_certificates" {
+  command = apply
+  module {
+    source = "./direct"
+  }
+  variables {
+    project                     = "some-project"
+    region                      = "europe-west1"
+    name                        = "team-a"
+    host                        = "direct.example.com"
+    zone                        = "zone"
+    instances                   = 1
+    machine_type                = "e2-small"
+    image                       = "gateway-image"
+    haproxy_image               = "haproxy-image"
+    environment                 = { SOCKERLESS_DOCKER_LISTEN = "tcp://127.0.0.1:2375" }
+    signing_key_secret          = "team-a-signing-key"
+    certificate_secret          = "tls"
+    client_ca_secret            = "ca"
+    client_certificate_required = false
+    service_account             = "direct@example.com"
+    source_ranges               = ["203.0.113.0/24"]
+    network                     = "network"
+    subnet                      = "subnet"
+    labels                      = {}
+  }
+  assert {
+    condition     = strcontains(base64decode(yamldecode(google_compute_instance.gateway["0"].metadata["user-data"]).write_files[1].content), "verify optional") && !strcontains(base64decode(yamldecode(google_compute_instance.gateway["0"].metadata["user-data"]).write_files[1].content), "ssl_c_used")
+    error_message = "A certificate may be shown, and need not be."
   }
 }

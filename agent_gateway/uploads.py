@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from agent_gateway.connector.faults import Lost, reason
+from agent_gateway.faults import Lost, reason
 
 if TYPE_CHECKING:
     import httpx

@@ -1,4 +1,4 @@
-"""What can go wrong between the connector and the endpoint, in one line each."""
+"""What can go wrong between a front door and its control plane, in one line each."""
 
 from __future__ import annotations
 

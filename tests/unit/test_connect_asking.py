@@ -1,0 +1,69 @@
+"""How long the connector waits for an endpoint whose connection broke."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from agent_gateway.connector import upstream
+from agent_gateway.connector.upstream import Address, Upstream
+from agent_gateway.faults import Lost
+
+
+class Tokens:
+    async def current(self) -> str:
+        return "t"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Upstream:
+    monkeypatch.setattr(upstream, "_RECONNECT_SECONDS", 0.05)
+    asked = Upstream(Address("http://127.0.0.1:1"), Tokens())  # type: ignore[arg-type]
+    asked._reached = True
+    return asked
+
+
+async def test_a_long_request_that_breaks_is_sent_again(asked: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts = 0
+
+    async def once(*_: Any) -> httpx.Response:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            await asyncio.sleep(0.1)  # longer than anybody waits for an endpoint that is away
+            raise Lost("killed")
+        return httpx.Response(204, headers={"api-version": "1.50"})
+
+    monkeypatch.setattr(asked, "_once", once)
+    assert (await asked.ask("POST", "/containers/a/start", again=True)).status_code == 204
+    assert attempts == 2
+
+
+async def test_a_request_that_is_cut_again_and_again_while_it_is_served_goes_on(
+    asked: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "_SERVED_SECONDS", 0.02)
+    attempts = 0
+
+    async def once(*_: Any) -> httpx.Response:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 5:
+            await asyncio.sleep(0.04)
+            raise Lost("the front end's limit")
+        return httpx.Response(204, headers={"api-version": "1.50"})
+
+    monkeypatch.setattr(asked, "_once", once)
+    assert (await asked.ask("POST", "/containers/a/start", again=True)).status_code == 204
+
+
+async def test_an_endpoint_that_stays_away_is_given_up(asked: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def once(*_: Any) -> httpx.Response:
+        raise Lost("killed")
+
+    monkeypatch.setattr(asked, "_once", once)
+    with pytest.raises(Lost):
+        await asked.ask("POST", "/containers/a/start", again=True)
