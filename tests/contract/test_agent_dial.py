@@ -107,6 +107,8 @@ async def test_megabytes_over_a_cut(tmp_path: Path) -> None:
 
 async def test_a_connection_that_the_process_breaks(tmp_path: Path) -> None:
     async with dialled(tmp_path) as (_, listener, end):
+        listener.writer.write(b"here")
+        await end.output(b"here")  # the agent has the connection too
         connection = listener.writer.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         listener.writer.transport.abort()
@@ -119,6 +121,8 @@ async def test_a_connection_that_the_process_breaks(tmp_path: Path) -> None:
 
 async def test_a_client_that_goes_away_breaks_the_connection(tmp_path: Path) -> None:
     async with dialled(tmp_path) as (_, listener, end):
+        listener.writer.write(b"here")
+        await end.output(b"here")
         end.close()
         with pytest.raises(ConnectionResetError):
             await asyncio.wait_for(listener.reader.read(), 10)
