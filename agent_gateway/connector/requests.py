@@ -35,6 +35,7 @@ _TWICE_IS_ONCE = re.compile(
     rf"{_CREATE}|/containers/[^/]+/(?:start|stop|wait|resize|exec)|/exec/[^/]+/resize|/auth|/images/[^?]+/tag|/internal/v1/tickets"
 )
 """POSTs that change nothing when they are done a second time (an exec that is created twice is started once)."""
+_CUT_ANSWERS = 5
 ATTEMPT = b"sockerless-attempt"
 """Header of a create that may be sent again: the second finds the container of the first."""
 
@@ -134,14 +135,25 @@ class Requests:
         again = not isinstance(content, AsyncIterator) and _may_repeat(scope)
         if again and _makes_container(scope):
             headers = [*headers, (ATTEMPT, secrets.token_hex(16).encode())]
-        try:
-            answer = await self._upstream.ask(scope["method"], target.decode("latin-1"), headers, content, again=again)
-        except Lost as lost:
-            raise Refused(502, f"the connection to {self._upstream.address.url} was lost: {lost}") from None
-        try:
-            await self.pass_on(answer, send)
-        finally:
-            await answer.aclose()
+        tries = _CUT_ANSWERS if again and scope["method"] != "HEAD" else 0
+        while True:
+            try:
+                answer = await self._upstream.ask(
+                    scope["method"], target.decode("latin-1"), headers, content, again=again
+                )
+            except Lost as lost:
+                raise Refused(502, f"the connection to {self._upstream.address.url} was lost: {lost}") from None
+            try:
+                if tries and _is_small(answer):
+                    await answer.aread()  # a small answer that is cut behind its head is asked for again
+                await self.pass_on(answer, send)
+                return
+            except _cuts():
+                if not tries:
+                    raise
+                tries -= 1
+            finally:
+                await answer.aclose()
 
     async def pass_on(self, answer: httpx.Response, send: Send) -> None:
         """The answer as it comes. Raises ConnectionAbortedError when it is cut, so that the client sees a cut too."""
@@ -180,6 +192,18 @@ async def _content(scope: Scope, receive: Receive, sent: asyncio.Event) -> Async
     if body is None:
         raise ConnectionAbortedError("the client went away")
     return body
+
+
+def _is_small(answer: httpx.Response) -> bool:
+    length = answer.headers.get("content-length", "")
+    return length.isdigit() and int(length) <= _WHOLE_BODY and "content-encoding" not in answer.headers
+
+
+def _cuts() -> tuple[type[Exception], ...]:
+    """What reading an answer that is cut raises, before anything of it was passed on."""
+    import httpx
+
+    return (httpx.HTTPError, httpx.StreamError)
 
 
 def _may_repeat(scope: Scope) -> bool:

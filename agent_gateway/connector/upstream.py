@@ -261,6 +261,9 @@ async def chunks(answer: httpx.Response) -> AsyncIterator[bytes]:
     """The body as it comes. Raises Lost when it ends before its end."""
     import httpx
 
+    if answer.is_stream_consumed:
+        yield answer.content
+        return
     try:
         async for chunk in answer.aiter_raw():
             yield chunk
