@@ -127,5 +127,5 @@ class Closing:
         await self._opened.aclose()
 
 
-async def next_change(changes: AsyncIterator[Document | None], seconds: float = 5) -> Document | None:
+async def next_change(changes: AsyncIterator[Document | None], seconds: float = 20) -> Document | None:
     return await asyncio.wait_for(anext(changes), seconds)

@@ -51,6 +51,11 @@ class Connection:
         if self._emulator:
             self.metadata.append(("authorization", "Bearer owner"))
 
+    @property
+    def emulated(self) -> bool:
+        """Whether the other end is Google's emulator."""
+        return bool(self._emulator)
+
     async def client(self) -> FirestoreAsyncClient:
         """The client. Raises what finding the credentials raises."""
         if self._client is not None:
