@@ -8,22 +8,19 @@ from typing import Any
 import httpx
 import pytest
 
-from agent_gateway.connector import upstream
-from agent_gateway.connector.upstream import Address, Upstream
 from agent_gateway.faults import Lost
-
-
-class Tokens:
-    async def current(self) -> str:
-        return "t"
+from agent_gateway.forwarding import upstream
+from agent_gateway.forwarding.address import Address
+from agent_gateway.forwarding.connections import Connections
+from agent_gateway.forwarding.upstream import Bearer, Upstream
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Upstream:
     monkeypatch.setattr(upstream, "_RECONNECT_SECONDS", 0.05)
-    asked = Upstream(Address("http://127.0.0.1:1"), Tokens())  # type: ignore[arg-type]
-    asked._reached = True
-    return asked
+    connections = Connections(Address("http://127.0.0.1:1"))
+    connections.reached = True
+    return Upstream(connections, Bearer("t"))
 
 
 async def test_a_long_request_that_breaks_is_sent_again(asked: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
