@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _RECONNECT_SECONDS = 15.0
 """So long a request waits for an endpoint that was there before: it may be restarting."""
+_SERVED_SECONDS = 2.0
+"""A request whose connection stood for so long had somebody who worked at it."""
 _FRONT_END_FAULTS = (429, 502, 503, 504)
 
 
@@ -84,6 +86,7 @@ class Upstream:
         deadline = 0.0  # set by the first failure: the request itself may take as long as it takes
         delay = 0.0
         while True:
+            begun = loop.time()
             try:
                 answer = await self._once(method, target, headers or [], content)
                 if not again or not from_front_end(answer) or answer.status_code not in _FRONT_END_FAULTS:
@@ -97,6 +100,8 @@ class Upstream:
                 if refused.status != 503 or self._given_up(deadline):
                     raise
             except Lost:
+                if loop.time() - begun > _SERVED_SECONDS:
+                    deadline = 0.0  # it was being served: the endpoint is not away
                 deadline = deadline or loop.time() + _RECONNECT_SECONDS
                 if not again or self._given_up(deadline):
                     raise

@@ -39,6 +39,24 @@ async def test_a_long_request_that_breaks_is_sent_again(asked: Upstream, monkeyp
     assert attempts == 2
 
 
+async def test_a_request_that_is_cut_again_and_again_while_it_is_served_goes_on(
+    asked: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "_SERVED_SECONDS", 0.02)
+    attempts = 0
+
+    async def once(*_: Any) -> httpx.Response:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 5:
+            await asyncio.sleep(0.04)
+            raise Lost("the front end's limit")
+        return httpx.Response(204, headers={"api-version": "1.50"})
+
+    monkeypatch.setattr(asked, "_once", once)
+    assert (await asked.ask("POST", "/containers/a/start", again=True)).status_code == 204
+
+
 async def test_an_endpoint_that_stays_away_is_given_up(asked: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     async def once(*_: Any) -> httpx.Response:
         raise Lost("killed")
