@@ -274,8 +274,8 @@ class HttpControlPlane(_Calls):
                     return answer.status_code, answer.content
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 # Nobody has heard: one of several control planes was ended, and another answers next time.
-                lasting = again and self._reached
-                if (delay >= _LAST_CONNECT_DELAY and not lasting) or loop.time() > until:
+                waited_for = again and self._reached
+                if loop.time() > until or (delay >= _LAST_CONNECT_DELAY and not waited_for):
                     break
             except httpx.HTTPError:
                 if not again or loop.time() > until:

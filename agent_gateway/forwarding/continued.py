@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import httpx
 
 
+_OF_BODY = (b"content-length", b"content-type", b"content-encoding")
+
+
 class Continued:
     """One request with such an answer. Subclasses are for wait, logs and events."""
 
@@ -30,7 +33,8 @@ class Continued:
     async def _first(self, method: str, target: str) -> httpx.Response:
         """The control plane's answer to what the client asked. Raises Refused."""
         try:
-            answer = await self._upstream.ask(method, target, self._asked.headers, again=True)
+            headers = [header for header in self._asked.headers if header[0] not in _OF_BODY]
+            answer = await self._upstream.ask(method, target, headers, again=True)
         except Lost as lost:
             raise self._upstream.lost(lost) from None
         if answer.status_code != 200 and from_front_end(answer):

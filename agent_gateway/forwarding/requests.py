@@ -61,6 +61,8 @@ async def _serve(upstream: Upstream, scope: Scope, receive: Receive, send: Send,
         content = await _content(scope, receive, sent)
     else:
         sent.set()
+    if not isinstance(content, AsyncIterator):
+        # Some clients send `{}` with every POST; a body means nothing to these requests.
         continued = _continued(upstream, Asked.of(scope))
         if continued is not None:
             await continued.serve(send)

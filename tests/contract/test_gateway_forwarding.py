@@ -32,6 +32,7 @@ class Plane:
         self.waits = 0
         self.wanted: Any = lambda headers: True
         self.creates: list[bytes] = []
+        self.begun, self.gone = asyncio.Event(), asyncio.Event()
 
     def of(self, name: bytes, path: str = "") -> list[list[bytes]]:
         """A header's values by request."""
@@ -45,6 +46,11 @@ class Plane:
         elif scope["path"].endswith("/json"):
             state = {"Running": True, "FinishedAt": "0001-01-01T00:00:00Z"}
             await _answer(send, 200, {"Id": IDENTITY, "State": state, "Config": {}})
+        elif scope["path"].endswith("/lasting/wait"):
+            self.begun.set()
+            while (await receive())["type"] == "http.request":
+                pass
+            self.gone.set()
         elif scope["path"].endswith("/wait"):
             await self._wait(send)
         elif scope["path"].endswith("/kill"):
@@ -161,6 +167,26 @@ async def test_what_is_asked_for_a_client_shows_that_clients_credentials() -> No
     for number in range(4):
         assert plane.of(b"authorization", f"/of/{number}") == [[b"Bearer %d" % number] if number else []] * 3
     assert not any(map(any, plane.of(b"cookie")))
+
+
+async def test_a_wait_with_a_body_goes_on_too() -> None:
+    """Some SDKs send `{}` with it."""
+    plane = Plane()
+    async with gateway_before(plane) as port, httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.post(f"http://127.0.0.1:{port}/v1.50/containers/a/wait", json={})
+        assert answer.json() == {"StatusCode": 7}
+    assert plane.waits == 2
+
+
+async def test_a_client_that_leaves_takes_its_wait_with_it() -> None:
+    plane = Plane()
+    async with gateway_before(plane) as port:
+        client = await Client.connect(port)
+        client.send(b"POST /v1.50/containers/lasting/wait HTTP/1.1\r\nHost: d\r\n\r\n")
+        async with asyncio.timeout(SECONDS):
+            await plane.begun.wait()
+            client.writer.close()
+            await plane.gone.wait()
 
 
 async def test_a_client_whose_credentials_end_does_not_go_on() -> None:
