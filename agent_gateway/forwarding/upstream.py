@@ -23,6 +23,7 @@ _RECONNECT_SECONDS = 15.0
 """So long a request waits for an endpoint that was there before: it may be restarting."""
 _SERVED_SECONDS = 2.0
 """A request whose connection stood for so long had somebody who worked at it."""
+_SMALL = 256 * 1024
 _FRONT_END_FAULTS = (429, 502, 503, 504)
 
 
@@ -79,8 +80,8 @@ class Upstream:
     ) -> httpx.Response:
         """Sends a request; the response's body is still to be read.
 
-        `again`: the request may be sent twice. Raises Lost when its connection broke, Refused when the endpoint can't
-        be reached at all or there are no credentials.
+        `again`: the request may be sent twice; then a small answer has come whole. Raises Lost when its connection
+        broke, Refused when the endpoint can't be reached at all or there are no credentials.
         """
         loop = asyncio.get_running_loop()
         deadline = 0.0  # set by the first failure: the request itself may take as long as it takes
@@ -89,6 +90,8 @@ class Upstream:
             begun = loop.time()
             try:
                 answer = await self._once(method, target, headers or [], content)
+                if again:
+                    answer = await _held(answer)
                 if not again or not from_front_end(answer) or answer.status_code not in _FRONT_END_FAULTS:
                     return answer
                 deadline = deadline or loop.time() + _RECONNECT_SECONDS
@@ -144,6 +147,20 @@ class Upstream:
                     raise
             finally:
                 await answer.aclose()
+
+
+async def _held(answer: httpx.Response) -> httpx.Response:
+    """A small answer whole, because one that is cut behind its head could not be asked for again. Raises Lost."""
+    import httpx
+
+    length = answer.headers.get("content-length", "")
+    if not length.isdecimal() or int(length) > _SMALL:
+        return answer
+    try:
+        body = b"".join([chunk async for chunk in chunks(answer)])
+    finally:
+        await answer.aclose()
+    return httpx.Response(answer.status_code, headers=answer.headers, stream=httpx.ByteStream(body))
 
 
 async def chunks(answer: httpx.Response) -> AsyncIterator[bytes]:

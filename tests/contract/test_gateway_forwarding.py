@@ -30,6 +30,7 @@ class Plane:
         self.shown: list[tuple[str, list[tuple[bytes, bytes]]]] = []
         self.cut_after = 0.0
         self.waits = 0
+        self.versions = 0
         self.wanted: Any = lambda headers: True
         self.creates: list[bytes] = []
         self.begun, self.gone = asyncio.Event(), asyncio.Event()
@@ -53,6 +54,14 @@ class Plane:
             self.gone.set()
         elif scope["path"].endswith("/wait"):
             await self._wait(send)
+        elif scope["path"].endswith("/version"):
+            self.versions += 1
+            head = [(b"api-version", b"1.50"), (b"content-length", b"2")]
+            await send({"type": "http.response.start", "status": 200, "headers": head})
+            await send({"type": "http.response.body", "body": b"{", "more_body": True})
+            if self.versions == 1:
+                raise ConnectionAbortedError("the limit")
+            await send({"type": "http.response.body", "body": b"}"})
         elif scope["path"].endswith("/kill"):
             scope["extensions"]["tcp.hijack"].transport.abort()
         elif scope["path"].endswith("/create"):
@@ -211,6 +220,15 @@ async def test_a_create_is_sent_again_with_its_body_and_the_same_mark() -> None:
         assert first == second
         assert (await client.post(f"{base}/v1.50/containers/create", content=body)).status_code == 201
         assert plane.of(b"sockerless-attempt", "/create")[2] != [first]
+
+
+async def test_an_answer_that_is_cut_behind_its_head_is_asked_for_again() -> None:
+    plane = Plane()
+    async with gateway_before(plane) as port, httpx.AsyncClient(trust_env=False) as client:
+        base = f"http://127.0.0.1:{port}"
+        await client.get(f"{base}/_ping")
+        assert (await client.get(f"{base}/version")).text == "{}"
+    assert plane.versions == 2
 
 
 async def test_what_must_not_be_done_twice_is_not_sent_again() -> None:
