@@ -13,7 +13,7 @@ from agent_gateway.control_plane_client import Grant, HijackRequest, Refused
 from agent_gateway.faults import Lost
 from agent_gateway.forwarding.address import is_loopback, proxy_for
 from agent_gateway.forwarding.connections import Connections
-from agent_gateway.forwarding.upstream import Bearer, Upstream
+from agent_gateway.forwarding.upstream import Bearer, Upstream, chunks
 from agent_gateway.front_end import from_front_end, front_end_refusal
 from agent_gateway.stream_dial import WebsocketCarrier
 from agent_gateway.streams import stream_url
@@ -39,7 +39,7 @@ class UserTickets:
         try:
             answer = await self._upstream.ask("POST", "/internal/v1/tickets", headers, body, again=True)
             try:
-                content = await answer.aread()
+                content = b"".join([chunk async for chunk in chunks(answer)])
             finally:
                 await answer.aclose()
         except Lost as lost:

@@ -52,7 +52,7 @@ class Clients:
 
         Nothing where no proxy has said who that is.
         """
-        client: Proxied | None = scope["extensions"].get("proxied")
+        client: Proxied | None = scope.get("extensions", {}).get("proxied")
         if client is None or not (client.address or client.subject):
             return []
         return [(ATTESTED, mint_attestation(self._key, self._gateway, client.address, client.subject).encode())]
