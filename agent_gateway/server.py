@@ -9,6 +9,7 @@ import socket
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from agent_gateway import traces
@@ -21,6 +22,8 @@ from agent_gateway.front_door.app import FrontDoor
 from agent_gateway.front_door.clients import Clients
 from agent_gateway.front_door.http import HttpServer
 from agent_gateway.front_door.proxied import ProxiedListener
+from agent_gateway.publisher.memory import Memory
+from agent_gateway.publisher.publisher import Publisher
 from agent_gateway.relay.app import RelayApp
 from agent_gateway.relay.local import LocalRelay
 from agent_gateway.relay.streams import Streams
@@ -50,6 +53,10 @@ class GatewaySettings:
     """The Docker listeners ask for no token: what a web page could have sent them is refused."""
     proxy_secret: str = ""
     """What the TLS proxy before the Docker listeners shows when it names the subject of a client's certificate."""
+    publications: Path | None = None
+    """Where it is kept what published ports are listened for on this machine; None: nobody listens here."""
+    shared_network: bool = False
+    """Containers have this machine's network: what they publish under its own number is there already."""
     docker_proxies: list[str] = field(default_factory=list)
     """Addresses and networks of the proxies that alone may connect to the Docker listeners, and that begin every
     connection with a PROXY protocol header; empty: clients connect as they are, and no header is understood."""
@@ -79,12 +86,18 @@ class Gateway:
         self._remotes: dict[str, RemoteRelay] = {}
         clients = Clients(settings.key, settings.url, proxy_secret=settings.proxy_secret)
         self._requests = _requests(settings.control_plane_url, clients) if inner_app is None else None
-        inner = self._requests if inner_app is None else clients.vouched(inner_app)
-        assert inner is not None
+        app = self._requests if inner_app is None else clients.vouched(inner_app)
+        assert app is not None
         relay_app = RelayApp(self._streams, self._connections)
+        self.publisher: Publisher | None = None
+        if settings.publications is not None:
+            memory = Memory(settings.publications)
+            app = self.publisher = Publisher(
+                app, control_plane, self._relay_for, memory, shared_network=settings.shared_network
+            )
         front_door = FrontDoor(
             control_plane,
-            inner,
+            app,
             self._relay_for,
             relay_app,
             local_only=settings.local_only,
@@ -129,6 +142,8 @@ class Gateway:
         for server in self._servers:
             server.close()
         self._docker.shutdown()
+        if self.publisher is not None:
+            self.publisher.close()
         await self._streams.drain(drain_seconds)
         # Close frames and last bytes go out before the sockets are cut.
         await asyncio.sleep(0.05)

@@ -31,7 +31,10 @@ Docker's `{{"message": …}}` and the reason below; nothing is silently ignored.
 - **front door**: takes over the connection (hijack), so it must be sent to the gateway's front door.
 
 Networks are records in this release: they are created, listed, connected to and removed as Docker does, and containers
-keep their endpoints in them, but containers do not reach each other by name, and ports are not published.
+keep their endpoints in them, but containers do not reach each other by name.
+
+Published ports (`-p`, `-P`; TCP) appear on loopback of the client's machine, where `sockerless connect` or
+`sockerless up` listens. Through other ways in create refuses them; EXPOSE alone is fine everywhere.
 
 ## Where a served request differs from dockerd
 
@@ -44,6 +47,8 @@ keep their endpoints in them, but containers do not reach each other by name, an
 - `docker rmi -f` of an image that a stopped container uses takes its tag only, since the container may be started
   elsewhere.
 - `docker cp` from a container that has never run sees its image and what was copied in, not its binds.
+- Published ports are listened for on 127.0.0.1 and ::1 alone, and shown so, where dockerd listens on every address. A
+  connection to a port on which nothing listens in the container is accepted, then reset.
 - Sizes of images are those of their layers' archives.
 """
 

@@ -86,6 +86,15 @@ class ExpectedStream(Entity):
     """Unix seconds."""
 
 
+class Published(Entity):
+    """Where the ports of a container's last start appear: on loopback of the machine whose front door listens."""
+
+    publication: str
+    """Random; tells these sockets from those of other machines and times."""
+    ports: dict[str, list[dict[str, str]]]
+    """Docker's form: `{"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}`."""
+
+
 class Lease(Entity):
     """An operation under way. A crash leaves it behind; the reconciler finishes or reverts it after `expires_at`."""
 
@@ -145,6 +154,7 @@ class Container(Entity):
     staged: list[StagedArchive] = Field(default_factory=list)
     """Files copied in while no agent was there, applied in order before the next start."""
     restart_count: int = 0
+    published: Published | None = None
     run_limit: int = 0
     """Seconds after which the platform ends a run; 0: not recorded."""
 

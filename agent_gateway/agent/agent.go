@@ -41,6 +41,7 @@ type Agent struct {
 	holds     *holds // nil without an HTTP face
 	listener  net.Listener
 	dialOnce  sync.Once
+	dialled   atomic.Int64 // connections of published ports that stand
 
 	mu       sync.Mutex
 	spec     *LaunchSpec // of the last run

@@ -41,7 +41,7 @@ func linkVectors(t *testing.T, direction string) (list []linkVector) {
 func TestMessagesOfTheRelayAreUnderstood(t *testing.T) {
 	known := map[string]bool{"welcome": true, "open": true, "call": true, "ack": true, "drain": true, "pong": true, "gateways": true, "token": true}
 	kinds := map[string]any{"attach": &attachParams{}, "exec": &execParams{}, "logs": &logsParams{}, "archive_get": &archiveParams{},
-		"archive_put": &archiveParams{}}
+		"archive_put": &archiveParams{}, "dial": &dialParams{}}
 	for _, v := range linkVectors(t, "relay_to_agent") {
 		var m fromRelay
 		if err := json.Unmarshal(v.Message, &m); err != nil || !known[m.Type] {

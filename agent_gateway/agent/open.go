@@ -127,6 +127,9 @@ func (a *Agent) handler(s *stream.Stream, m *fromRelay) (begin func(), err error
 	case "logs":
 		p := &logsParams{Tail: -1}
 		return func() { a.logs(s, p) }, decode(m.Params, p)
+	case "dial":
+		p := &dialParams{}
+		return func() { a.dialPort(s, p) }, decode(m.Params, p)
 	case "archive_get":
 		p := &archiveParams{}
 		return func() { a.archiveGet(s, p) }, decode(m.Params, p)

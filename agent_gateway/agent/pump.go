@@ -40,36 +40,45 @@ func (p *pump) copy() bool {
 	if err != nil {
 		return true
 	}
+	gone, _ := carry(rc, p.s, p.kind, &p.idle)
+	return !gone
+}
+
+// carry sends what comes from a file or socket until its end, or until the client is gone. The error is that of the last read.
+func carry(rc syscall.RawConn, s *stream.Stream, kind byte, idle *atomic.Bool) (gone bool, failed error) {
 	head := 0
-	if p.kind != 0 {
+	if kind != 0 {
 		head = stream.HeaderSize
 	}
-	gone, end := false, false
-	for !gone && !end {
+	for end := false; !gone && !end; {
 		err := rc.Read(func(fd uintptr) bool {
-			p.idle.Store(false)
-			space, err := p.s.Begin()
+			idle.Store(false)
+			space, err := s.Begin()
 			if err != nil {
 				gone = true
 				return true
 			}
 			n, err := syscall.Read(int(fd), space[head:])
 			if n <= 0 {
-				p.s.CommitLater(0)
-				p.s.Flush()
-				p.idle.Store(true)
-				end = err != syscall.EAGAIN && err != syscall.EINTR
+				s.CommitLater(0)
+				s.Flush()
+				idle.Store(true)
+				if end = err != syscall.EAGAIN && err != syscall.EINTR; end {
+					failed = err
+				}
 				return err != syscall.EAGAIN // wait until there is something
 			}
 			if head > 0 {
-				stream.Header(space, p.kind, n)
+				stream.Header(space, kind, n)
 			}
-			p.s.CommitLater(head + n)
+			s.CommitLater(head + n)
 			return true
 		})
-		end = end || err != nil
+		if err != nil {
+			end, failed = true, err
+		}
 	}
-	return !gone
+	return gone, failed
 }
 
 // settle waits for the end of the output, after deadline only for what was written already.

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import signal
+import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import orjson
 
@@ -21,8 +25,11 @@ from agent_gateway.forwarding.upstream import Upstream
 from agent_gateway.front_door.app import FrontDoor
 from agent_gateway.front_door.http import HttpServer
 from agent_gateway.front_end import from_front_end, front_end_refusal
+from agent_gateway.publisher.memory import Memory
+from agent_gateway.publisher.publisher import Publisher
 
 _CHECK_SECONDS = 30.0
+_MOST_FILES = 8192
 
 
 def connect(
@@ -46,11 +53,38 @@ def connect(
     try:
         address = Address.parse(url, ca, allow_http=allow_http)
         source = tokens(TokenOptions(token, token_file, token_command, audience), address.url)
-        asyncio.run(_serve(Connector(address, source, allow_http=allow_http), listen, beyond_loopback))
+        listen = listen or [default_address()]
+        connector = Connector(
+            address, source, allow_http=allow_http, publications=publications_file(address.url, listen)
+        )
+        _allow_many_files()
+        asyncio.run(_serve(connector, listen, beyond_loopback))
     except CannotConnect as error:
         print(f"sockerless: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def publications_file(url: str, listen: Sequence[str]) -> Path | None:
+    """Where a connector at these addresses finds what the one before it listened for; None: nobody could come after."""
+    if any(address.startswith("tcp:") and address.endswith(":0") for address in listen):
+        return None
+    # A home directory may be shared among machines.
+    name = hashlib.sha256("\n".join((socket.gethostname(), url, *sorted(listen))).encode()).hexdigest()[:16]
+    try:
+        return Path.home() / ".sockerless" / "published" / f"{name}.json"
+    except RuntimeError:
+        return None
+
+
+def _allow_many_files() -> None:
+    """Every stream is a socket, one of a published port's connections two; the usual soft limit is soon reached."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 async def _serve(connector: Connector, addresses: Sequence[str], beyond_loopback: bool) -> None:
@@ -60,8 +94,9 @@ async def _serve(connector: Connector, addresses: Sequence[str], beyond_loopback
         loop.add_signal_handler(number, ended.set)
     try:
         await connector.check()
-        for address in addresses or [default_address()]:
+        for address in addresses:
             await connector.listen(address, beyond_loopback=beyond_loopback)
+        await connector.remember()
         print(f"export DOCKER_HOST={connector.addresses[0]}", flush=True)
         await ended.wait()
     finally:
@@ -71,12 +106,17 @@ async def _serve(connector: Connector, addresses: Sequence[str], beyond_loopback
 class Connector:
     """A front door whose control plane and relays are elsewhere."""
 
-    def __init__(self, address: Address, source: Tokens, *, allow_http: bool = False) -> None:
+    def __init__(
+        self, address: Address, source: Tokens, *, allow_http: bool = False, publications: Path | None = None
+    ) -> None:
+        """`publications`: where it is kept what published ports are listened for."""
         user, connections = UserCredentials(source), Connections(address)
         self._upstream = Upstream(connections, user)
         self._requests = Requests(connections, lambda _: user)
         relays = Relays(connections, allow_http=allow_http)
-        front_door = FrontDoor(UserTickets(self._upstream), self._requests, relays.of, local_only=True)
+        tickets = UserTickets(self._upstream)
+        self._publisher = Publisher(self._requests, tickets, relays.of, Memory(publications))
+        front_door = FrontDoor(tickets, self._publisher, relays.of, local_only=True)
         self._server = HttpServer(front_door, None)
         self._listeners: list[Listener] = []
 
@@ -111,10 +151,15 @@ class Connector:
         """Serves Docker clients at an address. Raises CannotConnect."""
         self._listeners.append(await listen(address, self._server, beyond_loopback=beyond_loopback))
 
+    async def remember(self) -> None:
+        """Listens for the published ports that an earlier connector has left. Nobody else has its addresses now."""
+        await self._publisher.remember()
+
     async def stop(self) -> None:
         """Cuts everything; containers go on."""
         for listener in self._listeners:
             listener.close()
+        self._publisher.close()
         self._server.shutdown()
         self._server.abort()
         # Aborted transports tell their streams, which say goodbye to the relay.

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from agent_gateway.relay.streams import Streams
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-_KINDS = ("attach", "exec", "logs", "archive_get", "archive_put")
+_KINDS = ("attach", "exec", "logs", "archive_get", "archive_put", "dial")
 _PAGE = resource.getpagesize()
 
 

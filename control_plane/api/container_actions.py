@@ -5,8 +5,10 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from control_plane.api.http import DockerRequest, empty, json_response
+from control_plane.api.publishers import ports_offer, says_ports
 from control_plane.errors import InvalidParameter, NotServed
 from control_plane.services.prune_filters import PruneFilters
+from control_plane.services.published_ports import PortsWanted
 
 _STOP_SIGNAL_SINCE = (1, 42)
 _UINT32 = 1 << 32
@@ -14,14 +16,21 @@ _UINT32 = 1 << 32
 
 async def start(request: DockerRequest) -> Response:
     """`POST /containers/{id}/start`: 204, 304 when it runs, 400 when its command cannot be started."""
+    offer = await ports_offer(request)
     length = request.headers.get("content-length")
-    if "transfer-encoding" in request.headers or (length is not None and length.isdigit() and int(length) > 7):
+    brings_body = "transfer-encoding" in request.headers or (
+        length is not None and length.isdigit() and int(length) > 7
+    )
+    if brings_body and not says_ports(request):
         raise InvalidParameter(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
         )
     if request.query.get("checkpoint") or request.query.get("checkpoint-dir"):
         raise NotServed("checkpoints need CRIU on the container's machine, which no cloud platform offers")
-    await request.services.runs.start(request.tenant, request.path["id"])
+    try:
+        await request.services.runs.start(request.tenant, request.path["id"], offer)
+    except PortsWanted as wanted:
+        return json_response(wanted.body, wanted.status)
     return empty()
 
 
@@ -40,7 +49,11 @@ async def stop(request: DockerRequest) -> Response:
 async def restart(request: DockerRequest) -> Response:
     """`POST /containers/{id}/restart`."""
     signal, grace = _stop_options(request)
-    await request.services.runs.restart(request.tenant, request.path["id"], signal, grace)
+    offer = await ports_offer(request)
+    try:
+        await request.services.runs.restart(request.tenant, request.path["id"], signal, grace, offer)
+    except PortsWanted as wanted:
+        return json_response(wanted.body, wanted.status)
     return empty()
 
 

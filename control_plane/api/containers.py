@@ -11,6 +11,7 @@ from starlette.responses import Response
 from control_plane.api.chunked import ChunkedResponse
 from control_plane.api.http import DockerRequest, empty, json_response
 from control_plane.api.open_execs import OpenExecs
+from control_plane.api.publishers import has_publisher
 from control_plane.api.render_container import ContainerViews
 from control_plane.api.schemas.container import CreateBody
 from control_plane.api.schemas.host import HostConfigWire, UpdateBody
@@ -42,6 +43,7 @@ async def create(request: DockerRequest) -> Response:
             endpoints=networking.get("EndpointsConfig") or {},
             api_version=request.api_version,
             platform=request.query.get("platform", "") if request.api_version >= (1, 41) else "",
+            publisher=has_publisher(request),
             attempt=request.headers.get(ATTEMPT, ""),
         ),
     )

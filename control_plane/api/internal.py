@@ -10,8 +10,11 @@ from control_plane.auth.gate import StreamAsked
 from control_plane.route import Route
 from control_plane.services.attachments import HijackRequest
 
+_DIAL = "a published port is dialled with a ticket: this path is what the ticket is asked for"
+
 ROUTES = (
     Route("POST", "/internal/v1/tickets", "internal.tickets"),
+    Route("POST", "/internal/v1/containers/{id}/dial", served_by="front_door", reason=_DIAL, scope="run"),
     Route("POST", "/internal/v1/links/{container_id}/hello", "internal.hello"),
     Route("POST", "/internal/v1/links/{container_id}/events", "internal.events"),
     Route("POST", "/internal/v1/links/{container_id}/gone", "internal.gone"),

@@ -16,6 +16,7 @@ import orjson
 
 from control_plane.api.render_endpoints import endpoints_json, listed_endpoints_json
 from control_plane.model import ZERO_TIME, Container, Mount, RunState
+from control_plane.services.lifecycle import ACTIVE
 from control_plane.timestamps import human_duration, nanoseconds
 
 _RUNNING = ("running", "paused", "restarting")
@@ -150,7 +151,7 @@ def list_json(container: Container) -> Json:
         "ImageID": container.image_id,
         "Command": " ".join([path, *words]),
         "Created": nanoseconds(container.created_at) // 1_000_000_000,
-        "Ports": exposed_ports(container),
+        "Ports": listed_ports(container),
         "Labels": container.labels,
         "State": shown_status(container.state),
         "Status": _STATUS_MARK,
@@ -160,16 +161,37 @@ def list_json(container: Container) -> Json:
     }
 
 
-def exposed_ports(container: Container) -> list[Json]:
-    """`Ports` of a running container: what it exposes (nothing is published in this release)."""
-    if not is_running(container.state):
-        return []
-    ports = []
-    for text in container.config.get("ExposedPorts") or {}:
+def listed_ports(container: Container) -> list[Json]:
+    """`Ports` of a running container in the list: what it exposes, and where what it publishes appears."""
+    ports: list[Json] = []
+    for text, bindings in port_bindings(container).items():
         number, _, protocol = text.partition("/")
-        if number.isdecimal():
-            ports.append({"PrivatePort": int(number), "Type": protocol or "tcp"})
+        if not number.isdecimal():
+            continue
+        private: Json = {"PrivatePort": int(number), "Type": protocol}
+        if not bindings:
+            ports.append(private)
+        for binding in bindings or ():
+            ports.append({"IP": binding["HostIp"], "PublicPort": int(binding["HostPort"])} | private)
     return ports
+
+
+def port_bindings(container: Container) -> Json:
+    """`NetworkSettings.Ports`; empty unless the container runs."""
+    if not is_running(container.state):
+        return {}
+    exposed = container.config.get("ExposedPorts") or {}
+    ports: Json = {text if "/" in text else f"{text}/tcp": None for text in exposed}
+    return ports if container.published is None else ports | container.published.ports
+
+
+def own_json(container: Container) -> Json:
+    """Not a field of dockerd's: clients with types of their own pass it over, `docker inspect` shows it."""
+    own: Json = {"Backend": container.backend, "RunLimitSeconds": container.run_limit}
+    if container.published is not None and container.state.status in ACTIVE:
+        # Whose the published ports are: a front door closes its sockets when it is not there any more.
+        own["Publication"] = container.published.publication
+    return own
 
 
 def inspect_json(container: Container) -> Json:
@@ -195,8 +217,7 @@ def inspect_json(container: Container) -> Json:
         "AppArmorProfile": "",
         "ExecIDs": _EXECS_MARK,
         "HostConfig": container.host_config,
-        # Not a field of dockerd's: clients with types of their own pass it over, `docker inspect` shows it.
-        "Sockerless": {"Backend": container.backend, "RunLimitSeconds": container.run_limit},
+        "Sockerless": own_json(container),
         "GraphDriver": {"Data": None, "Name": "sockerless"},
         "Mounts": _shown_mounts(container),
         "Config": container.config,
@@ -232,12 +253,11 @@ def network_json(container: Container) -> Json:
     """`NetworkSettings`, with the bridge's fields at the top as old clients read them."""
     networks = endpoints_json(container, running=is_running(container.state))
     bridge = networks.get("bridge") or {}
-    ports = {text if "/" in text else f"{text}/tcp": None for text in container.config.get("ExposedPorts") or {}}
     return {
         "Bridge": "",
         "SandboxID": "",
         "SandboxKey": "",
-        "Ports": ports if is_running(container.state) else {},
+        "Ports": port_bindings(container),
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,

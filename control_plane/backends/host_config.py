@@ -18,6 +18,17 @@ def host_config(title: str, runtime: str, *own: Option) -> tuple[Option, ...]:
     return tuple(differs.get(option.field, option) for option in _common(title, runtime))
 
 
+def published_ports(agent_port: int = 0) -> Option:
+    """The row of `-p`. `agent_port`: where the agent takes the platform's requests; 0: nowhere."""
+    return Option(
+        "PortBindings",
+        "-p, --publish",
+        "mapped",
+        "TCP; on loopback of the machine where `sockerless connect` or `sockerless up` runs, through the agent",
+        refuses=o.port_refusal(agent_port) if agent_port else None,
+    )
+
+
 def _common(title: str, runtime: str) -> tuple[Option, ...]:
     return (
         # --- files ---
@@ -77,17 +88,12 @@ def _common(title: str, runtime: str) -> tuple[Option, ...]:
             refuses=o.network_refusal,
             warns=o.network_warning,
         ),
-        Option(
-            "PortBindings",
-            "-p, --publish",
-            "refused",
-            "no inbound network; port forwarding is not in this release; docker exec reaches the container",
-        ),
+        published_ports(),
         Option(
             "PublishAllPorts",
             "-P, --publish-all",
-            "refused",
-            "no inbound network; port forwarding is not in this release; docker exec reaches the container",
+            "mapped",
+            "as -p, of every TCP port that the image or the container exposes",
         ),
         Option("Dns", "--dns", "agent", "written to /etc/resolv.conf"),
         Option("DnsOptions", "--dns-option", "agent", "written to /etc/resolv.conf"),

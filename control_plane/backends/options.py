@@ -81,6 +81,17 @@ def only(*allowed: Any, reason: str) -> Check:
     return lambda value: None if value in allowed else reason
 
 
+def port_refusal(agent_port: int) -> Check:
+    """`-p` of the port on which the agent takes the platform's requests."""
+
+    def refuses(bindings: Any) -> str | None:
+        if any(str(port).partition("/")[0] == str(agent_port) for port in bindings):
+            return f"{agent_port} is the agent's own port, the platform's requests come in there; use another one"
+        return None
+
+    return refuses
+
+
 def says(text: str) -> Check:
     """A warning for every value given."""
     return lambda _: text

@@ -194,9 +194,13 @@ class Embedded:
     def shortcomings(self) -> list[str]:
         """What this machine cannot do for containers, in words."""
         found = list(self._runtime.shortcomings)
-        if "host" in (self._settings.local_network, self._runtime.network):
+        if self._shared_network:
             found.append(_SHARED_NETWORK)
         return found
+
+    @property
+    def _shared_network(self) -> bool:
+        return "host" in (self._settings.local_network, self._runtime.network)
 
     async def start(self) -> None:
         """Starts everything; the Docker listeners last."""
@@ -221,7 +225,13 @@ class Embedded:
 
         self._gateway = Gateway(
             GatewaySettings(
-                key=key, url=url, docker_listen=self._docker_addresses(), agent_listen=[listen], local_only=True
+                key=key,
+                url=url,
+                docker_listen=self._docker_addresses(),
+                agent_listen=[listen],
+                local_only=True,
+                publications=self._data / "published-ports.json",
+                shared_network=self._shared_network,
             ),
             AsgiControlPlane(app, GatewayTokens(key, url), url),
             app,
@@ -231,6 +241,7 @@ class Embedded:
         await self._gateway.start()
         self.addresses = self._gateway.docker_addresses
         await self._control_plane.start()
+        await self._gateway.publisher.remember()
 
     async def stop(self) -> int:
         """Stops serving; the number of containers that go on."""

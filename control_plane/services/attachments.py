@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 
-from control_plane.errors import Conflict, InvalidParameter, NotFound
+from control_plane.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from control_plane.model import Container
 from control_plane.services.container_events import ContainerEvents
 from control_plane.services.execs import Execs, exec_params
+from control_plane.services.lifecycle import not_running
 from control_plane.services.moves import place
+from control_plane.services.published_ports import is_published
 from control_plane.services.runs import Resolver
 
 RAW = "application/vnd.docker.raw-stream"
@@ -22,6 +24,7 @@ _MULTIPLEXED_SINCE = (1, 42)
 _NEWEST = (1, 99)
 _ATTACH = re.compile(r"(?:/v(\d{1,3})\.(\d{1,3}))?/containers/([^/]+)/attach")
 _EXEC_START = re.compile(r"(?:/v(\d{1,3})\.(\d{1,3}))?/exec/([^/]+)/start")
+_DIAL = re.compile(r"/internal/v1/containers/([^/]+)/dial")
 _FALSE = {"", "0", "no", "false", "none"}
 
 
@@ -87,6 +90,8 @@ class Attachments:
             return await self._attach(tenant, unquote(found[3]), _version(found), _query(request.query))
         if request.method == "POST" and (found := _EXEC_START.fullmatch(request.path)):
             return await self._exec_start(tenant, unquote(found[3]), _version(found), request)
+        if request.method == "POST" and (found := _DIAL.fullmatch(request.path)):
+            return await self._dial(tenant, unquote(found[1]), _query(request.query).get("port", ""))
         raise NotFound("page not found")
 
     async def _attach(
@@ -129,6 +134,19 @@ class Attachments:
         # moby shows the start request's `Tty` in the content type, whatever the exec was created with.
         answer = self._answer(container, "exec", params, tty=options.tty, version=version)
         return answer | {"tty": bool(session.config.get("Tty"))}
+
+    async def _dial(self, tenant: str, reference: str, port: str) -> dict[str, Any]:
+        """One connection to a published port."""
+        container = await self._resolve(tenant, reference)
+        number = int(port) if port.isascii() and port.isdecimal() and len(port) <= 5 else 0
+        if not is_published(container, number):
+            raise Forbidden(f"port {port[:16]} of container {container.id} is not published")
+        if container.state.status not in {"running", "paused"}:
+            raise not_running(container)
+        if container.execution is not None and container.execution.agentless:
+            raise Conflict(f"container {container.id} runs without an agent, and its ports cannot be reached")
+        container = container if self._home is None else await self._home(container)
+        return self._answer(container, "dial", {"port": number, "network": "tcp"}, tty=True, version=_NEWEST)
 
     def _answer(
         self, container: Container, kind: str, params: Mapping[str, Any], *, tty: bool, version: tuple[int, int]

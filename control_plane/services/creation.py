@@ -28,6 +28,7 @@ from control_plane.services.creation_platform import check_platform
 from control_plane.services.creation_validation import check_config, check_host
 from control_plane.services.creation_versions import adapt
 from control_plane.services.names import checked
+from control_plane.services.published_ports import check_bindings, check_published
 from control_plane.store.base import AlreadyExists
 from control_plane.timestamps import now
 
@@ -78,6 +79,8 @@ class CreateRequest:
     endpoints: Json
     api_version: tuple[int, int]
     platform: str = ""
+    publisher: bool = False
+    """Whether the client's front door can listen for published ports."""
     attempt: str = ""
     """The same in a request that is sent again because its answer was lost, and in no other of the tenant's."""
 
@@ -143,6 +146,7 @@ class Creation:
         check_config(config)
         check_host(config, host)
         refuse_unserved(config, host)
+        warnings += check_bindings(host, publisher=request.publisher)
         if not config["Image"]:
             raise InvalidParameter("no image specified: a container needs an image to run")
         image = await self._images.resolve(tenant, config["Image"])
@@ -150,6 +154,7 @@ class Creation:
         merge_image(config, image.config.get("config") or {})
         check_config(config)
         settle_command(config)
+        warnings += check_published(config, host)
         host["Runtime"], backend = self._choose(host, config["Labels"])
         limit = await self._admission.admit(
             tenant, Wanted(image, config["Image"], host, host["Runtime"]), backend.capabilities.max_run_seconds

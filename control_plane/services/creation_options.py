@@ -11,13 +11,7 @@ Json = dict[str, Any]
 
 LOG_TYPES = ("", "json-file", "local", "none")
 _FOREIGN_LOGS = ("awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "splunk", "syslog")
-_NO_PORTS = (
-    "publishing ports is not served yet: leave out -p and -P, and reach the service from inside the container "
-    "with `docker exec`"
-)
 UNSERVED = {
-    "PortBindings": f"HostConfig.PortBindings: {_NO_PORTS}",
-    "PublishAllPorts": f"HostConfig.PublishAllPorts: {_NO_PORTS}",
     "Links": "HostConfig.Links: containers do not reach each other by name yet; leave out --link",
     "Cgroup": "HostConfig.Cgroup: there is no host whose cgroups could be joined; leave it out",
     "MaskedPaths": "HostConfig.MaskedPaths: the platform chooses what of /proc and /sys is hidden; leave it out",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from control_plane.errors import Conflict, NotModified, ServerError
-from control_plane.model import ZERO_TIME, Container, Lease
+from control_plane.model import ZERO_TIME, Container, Lease, Published
 from control_plane.services.reports import Report, apply_report
 from control_plane.services.signals import asks_to_end
 
@@ -26,6 +26,8 @@ class StartRequested:
 
     lease: Lease
     manual: bool = True
+    published: Published | None = None
+    """Where its ports appear from this start by hand on; a policy's restart has those of the start before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def _start(container: Container, event: StartRequested) -> Container:
         return container  # stopped or started by hand in the meantime
     update: dict[str, Any] = {"lease": event.lease}
     if event.manual:
-        update["restart_count"] = 0
+        update |= {"restart_count": 0, "published": event.published}
     if container.agent is None or not container.agent.connected:
         # No agent holds the file system any more: a new execution will.
         update |= {"agent": None, "execution": None}

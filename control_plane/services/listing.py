@@ -207,13 +207,16 @@ def _is_task(values: Sequence[str]) -> Test:
 
 def _ports(filters: Filters) -> Test:
     exposed = _port_set("expose", filters.get("expose", ()))
-    _port_set("publish", filters.get("publish", ()))
+    publish = _port_set("publish", filters.get("publish", ()))
 
     def test(container: Container) -> bool:
         if container.state.status not in _RUNNING:
             return False
         ports = container.config.get("ExposedPorts") or {}
-        return any((port if "/" in port else f"{port}/tcp").lower() in exposed for port in ports)
+        published = {} if container.published is None else container.published.ports
+        if publish & {f"{entry['HostPort']}/tcp" for entries in published.values() for entry in entries}:
+            return True
+        return any((port if "/" in port else f"{port}/tcp").lower() in exposed for port in (*ports, *published))
 
     return test
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from control_plane.errors import DockerError, InvalidParameter, NotModified, ServerError
-from control_plane.model import Container
+from control_plane.model import Container, Published
 from control_plane.services import signals
 from control_plane.services.lifecycle import (
     PauseRequested,
@@ -18,6 +18,7 @@ from control_plane.services.lifecycle import (
 )
 from control_plane.services.outcomes import Outcomes
 from control_plane.services.ports import Agents
+from control_plane.services.published_ports import Offer, not_bound, settle
 from control_plane.services.starts import Starts
 from control_plane.services.stops import Stops
 
@@ -43,9 +44,15 @@ class Runs:
         self._events = outcomes.events
         self._agents = agents
 
-    async def start(self, tenant: str, reference: str) -> None:
-        """`docker start`; see `Starts.start` for what it raises."""
-        await self._starts.start(await self._resolve(tenant, reference))
+    async def start(self, tenant: str, reference: str, offer: Offer | None = None) -> None:
+        """`docker start`; see `Starts.start` and `published_ports.settle` for what it raises."""
+        container = await self._resolve(tenant, reference)
+        await self._start(container, offer, settle(container, offer))
+
+    async def _start(self, container: Container, offer: Offer | None, published: Published | None) -> Container:
+        taken = None if offer is None else offer.taken
+        refused = None if taken is None else not_bound(container, taken)
+        return await self._starts.start(container, published=published, refused=refused)
 
     async def stop(self, tenant: str, reference: str, signal: str = "", grace: int | None = None) -> None:
         """`docker stop`. Raises NotModified, or InvalidParameter for an unknown signal."""
@@ -66,9 +73,17 @@ class Runs:
         except DockerError as error:
             raise type(error)(f"cannot kill container: {reference}: {error.message}", internal=error.internal) from None
 
-    async def restart(self, tenant: str, reference: str, signal: str = "", grace: int | None = None) -> None:
+    async def restart(
+        self,
+        tenant: str,
+        reference: str,
+        signal: str = "",
+        grace: int | None = None,
+        offer: Offer | None = None,
+    ) -> None:
         """`docker restart`: stop when it runs, then start. Failures are 500, as moby's."""
         container = await self._resolve(tenant, reference)
+        published = settle(container, offer, restarts=True)
         try:
             number = signals.parse_signal(signal) if signal else None
             event = RestartRequested(self._starts.lease())
@@ -76,7 +91,7 @@ class Runs:
             with suppress(NotModified):  # it was not running
                 await self._stops.stop(container, number, grace)
             with suppress(NotModified):  # somebody else has started it again
-                container = await self._starts.start(container)
+                container = await self._start(container, offer, published)
             await self._events.publish(container, "restart")
         except DockerError as error:
             message = f"Cannot restart container {reference}: {error.message}"

@@ -19,7 +19,7 @@ from control_plane.errors import (
     ServerError,
     Unavailable,
 )
-from control_plane.model import Container, Execution, Image, Lease
+from control_plane.model import Container, Execution, Image, Lease, Published
 from control_plane.services.background import Background
 from control_plane.services.launch_spec import launch_spec
 from control_plane.services.lifecycle import StartRequested
@@ -100,17 +100,29 @@ class Starts:
         """Who names other gateways to a container's agent."""
         self._beside = beside
 
-    async def start(self, container: Container, *, manual: bool = True) -> Container:
+    async def start(
+        self,
+        container: Container,
+        *,
+        manual: bool = True,
+        published: Published | None = None,
+        refused: DockerError | None = None,
+    ) -> Container:
         """`docker start`: returns once the process runs (or has run already).
+
+        `refused`: why it is known to fail; that is recorded as its outcome, and raised.
 
         Raises NotModified when it runs, Conflict, the cloud's refusal, InvalidParameter or ServerError with Docker's
         text when the command could not be started, GatewayTimeout when nothing was heard of it.
         """
-        event = StartRequested(self.lease(), manual)
+        event = StartRequested(self.lease(), manual, published)
         claimed = await self._outcomes.apply(container.tenant, container.id, event)
         if claimed is None:
             raise NotFound(f"No such container: {container.id}")
         if claimed.lease is not None and claimed.lease.owner == event.lease.owner:
+            if refused is not None:
+                await self._note_failure(claimed, refused.message)
+                raise refused
             await self._launch_keeping_lease(claimed)
         elif claimed.state.status != "starting":
             return claimed

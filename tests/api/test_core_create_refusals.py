@@ -54,8 +54,6 @@ REFUSALS: list[tuple[dict[str, Any], int, str]] = [
     ({"HostConfig": {"PidMode": "x"}}, 400, "invalid PID mode: x"),
     ({"HostConfig": {"IpcMode": "container:"}}, 400, "invalid IPC mode: container:"),
     ({"HostConfig": {"OomScoreAdj": 1001}}, 400, "Invalid value 1001, range for oom score adj is [-1000, 1000]"),
-    ({"HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}}}, 501, "publishing ports is not served yet"),
-    ({"HostConfig": {"PublishAllPorts": True}}, 501, "publishing ports is not served yet"),
     ({"HostConfig": {"Links": ["a:b"]}}, 501, "--link"),
     ({"HostConfig": {"LogConfig": {"Type": "syslog"}}}, 501, "driver syslog is not served"),
     (

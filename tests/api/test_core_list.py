@@ -10,7 +10,7 @@ from urllib.parse import quote
 import orjson
 import pytest
 
-from control_plane.model import Health, Mount, RunState
+from control_plane.model import Health, Mount, Published, RunState
 from control_plane.timestamps import rfc3339
 from tests.core_fakes import IMAGE_ID, Endpoint, image
 
@@ -172,6 +172,12 @@ async def test_filters_by_what_a_container_uses(endpoint: Endpoint) -> None:
     assert await names(endpoint, expose=["50-60/udp"]) == ["a"]
     assert await names(endpoint, expose=["53/tcp"]) == []
     assert await names(endpoint, publish=["8080"]) == []
+    at = {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": "90"}]}
+    await endpoint.add("d", state=running(), published=Published(publication="p", ports=at))
+    await endpoint.add("e", published=Published(publication="p", ports=at))
+    assert await names(endpoint, "?all=1", publish=["90"]) == ["d"]
+    assert await names(endpoint, publish=["8080"]) == []
+    assert await names(endpoint, expose=["8080"]) == ["d", "a"]
 
 
 @pytest.mark.parametrize(

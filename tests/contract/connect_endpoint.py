@@ -75,7 +75,7 @@ class Connected(Endpoint):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self.log.open("ab"),
-            env=environment | {"SOCKERLESS_TOKEN": self.token},
+            env=environment | {"SOCKERLESS_TOKEN": self.token, "HOME": str(self.data)},
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline().decode()

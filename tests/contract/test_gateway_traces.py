@@ -76,14 +76,14 @@ async def traced(folder: Path) -> AsyncIterator[Traced]:
 
 async def test_a_docker_request_is_a_span_and_the_control_planes_is_its_child(tmp_path: Path) -> None:
     async with traced(tmp_path) as world:
-        assert (await world.ask("GET", "/v1.50/containers/a-name/json")).status_code == 404
+        assert (await world.ask("GET", "/v1.50/containers/a-name/json")).status_code == 401
         assert (await world.ask("POST", "/containers/a-name/attach")).status_code >= 400
         assert (await world.ask("BREW", "/secrets-of/a-name")).status_code >= 400
         spans = [span for span in await world.spans() if span.trace == TRACE]
         asked = world.of_control_plane(TRACE)
     assert [span.name for span in spans] == ["GET /containers", "POST /containers", "OTHER (other)"]
     assert {span.parent for span in spans} == {PARENT}
-    assert spans[0].attributes == {"http.request.method": "GET", "http.response.status_code": 404}
+    assert spans[0].attributes == {"http.request.method": "GET", "http.response.status_code": 401}
     assert "a-name" not in repr(spans)
     # What is forwarded, and the ticket that a hijack asks for.
     assert [f"{span.parent.span_id:016x}" for span in asked] == [span.id for span in spans]

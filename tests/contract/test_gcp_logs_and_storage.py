@@ -241,7 +241,7 @@ def reader_calls(cloud: LocalCloud) -> int:
 async def test_a_slow_follower_does_not_hold_up_another_and_loses_nothing(
     clients: Clients, output: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("control_plane.backends.gcp.log_feed._QUEUE", 10)
+    monkeypatch.setattr("control_plane.backends.log_following.QUEUE", 10)
     feed = LogFeed(LogReader(clients, "p", reads_per_minute=0), interval=0.05)
     begin = time.time_ns() - 1_000_000_000
     async with feed.follow(SOURCE, begin) as slow, feed.follow(Source(SOURCE.resource, "other"), begin) as quick:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e.backends import EACH_BACKEND
 from tests.e2e.endpoint import Endpoint
+from tests.e2e.live_events import until_destroyed
 
 pytestmark = EACH_BACKEND
 
@@ -227,10 +228,7 @@ def test_events_tell_the_story(endpoint: Endpoint, name: str) -> None:
     live = endpoint.spawn("events", "--filter", f"container={name}", "--format", "{{.Action}}")
     time.sleep(0.5)
     endpoint.docker("run", "--rm", "--name", name, "busybox", "sh", "-c", "exit 6")
-    time.sleep(0.5)
-    live.terminate()
-    told = live.communicate(timeout=10)[0].decode().split()
-    assert [action for action in told if action != "attach"] == ["create", "start", "die", "destroy"]
+    assert until_destroyed(live) == ["create", "start", "die", "destroy"]
     past = endpoint.out(
         "events",
         "--since",

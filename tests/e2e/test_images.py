@@ -14,17 +14,17 @@ from tests.e2e.endpoint import Endpoint
 from tests.registry import Registry, running_registry
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def registry() -> Iterator[Registry]:
     with running_registry() as running:
         running.push("team/tool:1.0", images.busybox(Cmd=["echo", "pulled"], extra=os.urandom(1_000_000)))
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def private() -> Iterator[Registry]:
     with running_registry(user="robot", password="s3cret") as running:
-        running.push("team/tool:1.0", images.busybox(Cmd=["echo", "private"]))
+        running.push("team/tool:1.0", images.busybox(Cmd=["echo", "private"], extra=os.urandom(1000)))
         yield running
 
 

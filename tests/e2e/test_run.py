@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 
 import pytest
 
@@ -74,8 +75,9 @@ def test_terminal_with_resize(endpoint: Endpoint) -> None:
         terminal.send(b"stty size; tty\r")
         terminal.expect(b"30 100")
         terminal.expect(b"/dev/pts/0")
-        terminal.resize(40, 120)
         terminal.expect(b"/ # ")
+        time.sleep(0.5)  # the size at the start is told beside other requests, and must not come after this one
+        terminal.resize(40, 120)
         terminal.send(b"until stty size | grep -q '40 120'; do sleep 0.1; done; echo now it is\r")
         terminal.expect(b"\nnow it is")
         terminal.send(b"exit 7\r")

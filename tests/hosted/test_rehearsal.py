@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.endpoint import Endpoint
+from tests.e2e.live_events import until_destroyed
 from tests.e2e.terminal import Terminal
 from tests.hosted.deployment import LIMIT
 
@@ -98,10 +99,7 @@ def test_events(endpoint: Endpoint, name: str) -> None:
     live = endpoint.spawn("events", "--filter", f"container={name}", "--format", "{{.Action}}")
     time.sleep(0.7)
     assert endpoint.docker("run", "--rm", "--name", name, "busybox", "sh", "-c", "exit 6").returncode == 6
-    time.sleep(1.5)
-    live.terminate()
-    told = live.communicate(timeout=10)[0].decode().split()
-    assert [action for action in told if action != "attach"] == ["create", "start", "die", "destroy"]
+    assert until_destroyed(live) == ["create", "start", "die", "destroy"]
 
 
 def test_a_stream_outlives_the_limit(endpoint: Endpoint, name: str) -> None:

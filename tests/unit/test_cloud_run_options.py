@@ -74,8 +74,6 @@ def test_a_plain_run_has_no_warning() -> None:
         ({"DeviceRequests": [{"Count": -1}]}, "--gpus"),
         ({"NetworkMode": "none"}, "--network"),
         ({"NetworkMode": "container:abc"}, "--network"),
-        ({"PortBindings": {"80/tcp": [{"HostPort": "80"}]}}, "--publish"),
-        ({"PublishAllPorts": True}, "--publish-all"),
         ({"Links": ["a:b"]}, "--link"),
         ({"SecurityOpt": ["seccomp={}"]}, "--security-opt"),
         ({"SecurityOpt": ["apparmor:mine"]}, "--security-opt"),

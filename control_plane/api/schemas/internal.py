@@ -1,4 +1,7 @@
-"""Wire types of what gateways say to the control plane (docs/wire-protocol.md, section 7). Unknown keys are ignored."""
+"""Wire types of what gateways and publishers say to the control plane (docs/wire-protocol.md, 7 and 10).
+
+Unknown keys are ignored.
+"""
 
 from __future__ import annotations
 
@@ -80,3 +83,33 @@ class TicketRequest(BaseModel):
     body: Any = None
     attempt: Annotated[str, Field(max_length=64)] = ""
     """The same in a request that is sent again because its answer was lost, and in no other."""
+
+
+class PortTaken(BaseModel):
+    """A socket that a publisher could not have."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    address: Annotated[str, Field(pattern=r"^[0-9a-fA-F.:\[\]-]{1,80}$")]
+    reason: Annotated[str, Field(pattern=r"^[ -~]{1,200}$")]
+
+
+class PortAddress(BaseModel):
+    """Where a publisher listens."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    HostIp: Annotated[str, Field(max_length=45)]
+    HostPort: Annotated[str, Field(pattern=r"^[0-9]{1,5}$")]
+
+
+class PortsOffer(BaseModel):
+    """Body of a start or restart, from the publisher."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    publication: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    ports: Annotated[dict[Annotated[str, Field(max_length=16)], list[PortAddress]], Field(max_length=256)] = Field(
+        default_factory=dict
+    )
+    taken: PortTaken | None = None

@@ -7,10 +7,11 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from control_plane.backends.azure.log_feed import OVERLAP, Follower, LogFeed
+from control_plane.backends.azure.log_feed import OVERLAP, LogFeed
 from control_plane.backends.azure.log_rows import ReadLine
 from control_plane.backends.azure.logs import LogReader
 from control_plane.backends.base import LogLine, RunOutcome
+from control_plane.backends.log_following import Follower
 from control_plane.model import Container, Execution
 from control_plane.timestamps import nanoseconds
 

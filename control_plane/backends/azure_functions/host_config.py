@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from control_plane.backends import options as o
-from control_plane.backends.host_config import host_config
+from control_plane.backends.host_config import host_config, published_ports
 from control_plane.backends.options import Option
 
 NAME = "azf"
 TITLE = "Azure Functions"
+AGENT_PORT = 34117
+"""Where the agent takes the platform's requests: no port that a user's process is likely to want."""
 
 NO_VOLUMES = (
     "a function app has no place to take volumes and bind mounts from in this release; copy files in with docker cp, "
@@ -42,6 +44,7 @@ _SIZE = (
 HOST_CONFIG = host_config(
     TITLE,
     NAME,
+    published_ports(AGENT_PORT),
     Option("Binds", "-v, --volume", "refused", NO_VOLUMES),
     Option(
         "Mounts", "--mount", "agent", "tmpfs mounts are made by the agent; there are no others", refuses=_mounts_refusal

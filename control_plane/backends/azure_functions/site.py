@@ -17,11 +17,11 @@ from control_plane.backends import sizes
 from control_plane.backends.azure import tags
 from control_plane.backends.azure.sizes import Sku, size
 from control_plane.backends.azure_functions.capabilities import NOT_GIVEN
+from control_plane.backends.azure_functions.host_config import AGENT_PORT
 from control_plane.backends.azure_functions.settings import AzureFunctionsSettings
 from control_plane.backends.callback import callback_urls
 from control_plane.model import Container
 
-AGENT_PORT = 34117
 _KIND = "functionapp,linux,container"
 _STOP_LIMIT = "10"
 """Seconds from TERM to KILL when the app is stopped, as Docker has it; App Service's own default is 5."""

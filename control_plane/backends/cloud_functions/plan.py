@@ -19,13 +19,12 @@ from typing import Any
 from control_plane.backends import sizes
 from control_plane.backends.agent_image import AGENT_PATH
 from control_plane.backends.binds import platform_volumes
-from control_plane.backends.cloud_functions.host_config import TITLE
+from control_plane.backends.cloud_functions.host_config import AGENT_PORT, TITLE
 from control_plane.backends.cloud_functions.settings import CloudFunctionsSettings
 from control_plane.backends.gcp import labels, resources
 from control_plane.backends.gcp.volumes import run_volume
 from control_plane.model import Container
 
-AGENT_PORT = 34117
 RUNTIME = "python312"
 ENTRY_POINT = "main"
 

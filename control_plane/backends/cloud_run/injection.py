@@ -28,7 +28,8 @@ _DOWNLOADERS = {
 }
 _FETCH = {
     "curl": '{path} -fsSL --connect-timeout 8 -o "$a" -H "$h" "$u"',
-    "wget": '{path} -q -t 1 -T 20 -O "$a" --header "$h" "$u"',
+    # No -T and no -t: BusyBox' wget crashes with the one, or does not know the other.
+    "wget": '{path} -q -O "$a" --header "$h" "$u"',
 }
 # 125 is Docker's exit code for "the container could not be started by us".
 _SCRIPT = (

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from control_plane.backends.base import LogLine
 from control_plane.backends.gcp.log_entries import Source
-from control_plane.backends.gcp.log_feed import OVERLAP, Follower, LogFeed
+from control_plane.backends.gcp.log_feed import OVERLAP, LogFeed
 from control_plane.backends.gcp.logs import LogReader
+from control_plane.backends.log_following import Follower
 from control_plane.model import Container
 from control_plane.timestamps import nanoseconds
 

@@ -39,15 +39,18 @@ locals {
     var.extra_environment,
   )
 
+  # Gateways send traces where control planes do.
+  traces = { for name, value in var.extra_environment : name => value if startswith(name, "OTEL_") }
+
   gateway_environment = {
-    for index in range(var.gateway_shards) : "${var.name}-gateway-${index}" => {
+    for index in range(var.gateway_shards) : "${var.name}-gateway-${index}" => merge(local.traces, {
       SOCKERLESS_CONTROL_PLANE_URL = local.control_plane_url
       SOCKERLESS_GATEWAY_URL       = "https://${var.name}-gateway-${index}.${module.network.default_domain}"
       SOCKERLESS_LISTEN            = "tcp://0.0.0.0:8080"
       # All come through one front end.
       SOCKERLESS_PEER_CONNECTIONS = "0"
       SOCKERLESS_DRAIN_SECONDS    = "45"
-    }
+    })
   }
 }
 
@@ -160,14 +163,14 @@ module "direct" {
   client_certificate_required = var.direct.client_certificate_required
   image                       = var.gateway_image
   haproxy_image               = var.direct.haproxy_image
-  environment = {
+  environment = merge(local.traces, {
     SOCKERLESS_CONTROL_PLANE_URL     = local.control_plane_url
     SOCKERLESS_LISTEN                = "tcp://127.0.0.1:8080"
     SOCKERLESS_DOCKER_LISTEN         = "tcp://127.0.0.1:2375"
     SOCKERLESS_DOCKER_PROXY_PROTOCOL = "1"
     SOCKERLESS_PEER_CONNECTIONS      = "0"
     SOCKERLESS_DRAIN_SECONDS         = "45"
-  }
+  })
   source_ranges = var.direct.source_ranges
   tags          = local.tags
 }

@@ -205,7 +205,7 @@ variable "alert_action_groups" {
 }
 
 variable "extra_environment" {
-  description = "More settings of the control plane, such as SOCKERLESS_AZF_TIMEOUT (docs/backends). No secrets: they would be in state and in the app's definition."
+  description = "More settings of the control plane, and, where they begin with OTEL_, of the gateways, such as SOCKERLESS_AZF_TIMEOUT (docs/backends). No secrets: they would be in state and in the app's definition."
   type        = map(string)
   default     = {}
   validation {

@@ -64,8 +64,11 @@ locals {
     var.connector_range != "" && contains(var.backends, "gcf") ? { SOCKERLESS_GCF_VPC_CONNECTOR = module.network.connector } : {},
   )
 
+  # Gateways send traces where control planes do.
+  traces = { for name, value in var.extra_environment : name => value if startswith(name, "OTEL_") }
+
   gateway_environment = {
-    for name, url in local.gateways : name => {
+    for name, url in local.gateways : name => merge(local.traces, {
       SOCKERLESS_CONTROL_PLANE_URL = local.control_plane_url
       SOCKERLESS_GATEWAY_URL       = url
       SOCKERLESS_LISTEN            = "tcp://0.0.0.0:8080"
@@ -73,7 +76,7 @@ locals {
       SOCKERLESS_PEER_CONNECTIONS = "0"
       # Cloud Run kills 10 seconds after SIGTERM.
       SOCKERLESS_DRAIN_SECONDS = "8"
-    }
+    })
   }
 }
 
@@ -173,14 +176,14 @@ module "direct" {
   name    = var.name
   host    = var.direct.host
   zone    = local.dns_zone
-  environment = {
+  environment = merge(local.traces, {
     SOCKERLESS_CONTROL_PLANE_URL     = local.control_plane_url
     SOCKERLESS_LISTEN                = "tcp://127.0.0.1:8080"
     SOCKERLESS_DOCKER_LISTEN         = "tcp://127.0.0.1:2375"
     SOCKERLESS_DOCKER_PROXY_PROTOCOL = "1"
     SOCKERLESS_PEER_CONNECTIONS      = "0"
     SOCKERLESS_DRAIN_SECONDS         = "45"
-  }
+  })
   instances                   = var.direct.instances
   machine_type                = var.direct.machine_type
   image                       = var.gateway_image

@@ -227,7 +227,7 @@ variable "sweep_schedule" {
 }
 
 variable "extra_environment" {
-  description = "More settings of the control plane, such as SOCKERLESS_GCR_TIMEOUT (docs/backends). No secrets: they would be in state and in the service's definition."
+  description = "More settings of the control plane, and, where they begin with OTEL_, of the gateways, such as SOCKERLESS_GCR_TIMEOUT (docs/backends). No secrets: they would be in state and in the service's definition."
   type        = map(string)
   default     = {}
   validation {

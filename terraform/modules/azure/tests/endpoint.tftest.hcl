@@ -98,6 +98,12 @@ run "whole" {
     domain              = { host = "docker.example.com", certificate_secret = "docker-tls", zone = "example.com", zone_resource_group = "dns" }
     direct              = { host = "direct.example.com", certificate_secret = "direct-tls", client_ca_secret = "direct-ca", instances = 2 }
     alert_action_groups = ["/subscriptions/s/resourceGroups/g/providers/Microsoft.Insights/actionGroups/a"]
+    extra_environment   = { SOCKERLESS_AZF_TIMEOUT = "3600", OTEL_EXPORTER_OTLP_ENDPOINT = "http://collector:4318" }
+  }
+
+  assert {
+    condition     = alltrue([for environment in values(output.gateway_environment) : environment.OTEL_EXPORTER_OTLP_ENDPOINT == "http://collector:4318" && !can(environment.SOCKERLESS_AZF_TIMEOUT)])
+    error_message = "Gateways send traces, and get no other settings of control planes."
   }
 
   assert {

@@ -88,12 +88,16 @@ run "whole" {
     connector_range     = "10.65.0.0/28"
     domain              = { host = "docker.example.com", zone = "example-com" }
     direct              = { host = "direct.example.com", certificate_secret = "direct-tls", client_ca_secret = "direct-ca" }
-    extra_environment   = { SOCKERLESS_GCR_TIMEOUT = "3600" }
+    extra_environment   = { SOCKERLESS_GCR_TIMEOUT = "3600", OTEL_EXPORTER_OTLP_ENDPOINT = "http://collector:4318" }
   }
 
   assert {
     condition     = output.endpoint_url == "https://docker.example.com" && output.docker_host == "tcp://direct.example.com:2376"
     error_message = "Both ways in have the names that were asked for."
+  }
+  assert {
+    condition     = alltrue([for environment in values(output.gateway_environment) : environment.OTEL_EXPORTER_OTLP_ENDPOINT == "http://collector:4318" && !can(environment.SOCKERLESS_GCR_TIMEOUT)])
+    error_message = "Gateways send traces, and get no other settings of control planes."
   }
   assert {
     condition     = output.control_plane_environment.SOCKERLESS_BACKEND == "gcf" && output.control_plane_environment.SOCKERLESS_GCF_PROJECT == "some-project"
