@@ -91,6 +91,7 @@ class Upstream:
             try:
                 answer = await self._once(method, target, headers or [], content)
                 if again:
+                    begun = loop.time()  # whoever served it has answered: an answer that is cut is no work under way
                     answer = await _held(answer)
                 if not again or not from_front_end(answer) or answer.status_code not in _FRONT_END_FAULTS:
                     return answer

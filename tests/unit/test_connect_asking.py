@@ -1,8 +1,9 @@
-"""How long the connector waits for an endpoint whose connection broke."""
+"""How long a front door waits for a control plane whose connection broke."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -64,3 +65,29 @@ async def test_an_endpoint_that_stays_away_is_given_up(asked: Upstream, monkeypa
     monkeypatch.setattr(asked, "_once", once)
     with pytest.raises(Lost):
         await asked.ask("POST", "/containers/a/start", again=True)
+
+
+class CutBody(httpx.AsyncByteStream):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"{"
+        raise httpx.ReadError("reset")
+
+
+async def test_answers_that_are_cut_again_and_again_are_given_up(
+    asked: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long each of them took to come."""
+    monkeypatch.setattr(upstream, "_SERVED_SECONDS", 0.01)
+    attempts = 0
+
+    async def once(*_: Any) -> httpx.Response:
+        nonlocal attempts
+        attempts += 1
+        await asyncio.sleep(0.02)
+        return httpx.Response(200, headers={"api-version": "1.50", "content-length": "2"}, stream=CutBody())
+
+    monkeypatch.setattr(asked, "_once", once)
+    async with asyncio.timeout(5):
+        with pytest.raises(Lost):
+            await asked.ask("GET", "/version", again=True)
+    assert attempts > 1
