@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
 from agent_gateway import trace_context
 from agent_gateway.client_half import StreamError
 from agent_gateway.tickets import GatewayTokens
+
+if TYPE_CHECKING:
+    import httpx
 
 ASGIApp = Callable[
     [
@@ -27,7 +30,11 @@ _PREFIX = "/internal/v1"
 _TIMEOUT_SECONDS = 30.0
 _PLACE_TIMEOUT_SECONDS = 5.0
 _CONNECT_SECONDS = 5.0
-_CONNECT_TRIES = 4
+_LAST_CONNECT_DELAY = 0.4
+"""Where nobody has answered so far, nobody is waited for longer."""
+_LONGEST_DELAY = 1.0
+_AGAIN_SECONDS = 15.0
+"""So long a call that may be made twice waits for a control plane that was there before."""
 _KEEP_ALIVE_SECONDS = 4.0
 """Less than servers keep an idle connection (hypercorn: 5 s), so that a request hardly ever meets its end."""
 _HELLO_TIMEOUT_SECONDS = 1800.0
@@ -122,7 +129,10 @@ class _Calls:
         self.instance = secrets.token_hex(8)
         """Tells this process from others at the same URL."""
 
-    async def _send(self, method: str, path: str, body: bytes, authorization: str, timeout: float) -> tuple[int, bytes]:
+    async def _send(
+        self, method: str, path: str, body: bytes, authorization: str, timeout: float, *, again: bool = False
+    ) -> tuple[int, bytes]:
+        """`again`: a request whose answer was lost may be sent a second time."""
         raise NotImplementedError
 
     async def _call(
@@ -133,9 +143,12 @@ class _Calls:
         *,
         method: str = "POST",
         token: str = "",
+        again: bool = False,
     ) -> Any:
         authorization = f"Bearer {token or self._tokens.current()}"
-        status, content = await self._send(method, _PREFIX + path, orjson.dumps(body), authorization, timeout)
+        status, content = await self._send(
+            method, _PREFIX + path, orjson.dumps(body), authorization, timeout, again=again
+        )
         answer = None
         if content:
             try:
@@ -148,7 +161,10 @@ class _Calls:
         return answer
 
     async def tickets(self, request: HijackRequest) -> Grant:
-        """Asks whether a hijacked request is allowed, and for which stream."""
+        """Asks whether a hijacked request is allowed, and for which stream.
+
+        With an exec's ticket its one start is claimed: `attempt` says that it was for us, if the answer is lost.
+        """
         answer = await self._call(
             "/tickets",
             {
@@ -157,9 +173,11 @@ class _Calls:
                 "query": request.query,
                 "authorization": request.authorization,
                 "body": request.body,
+                "attempt": secrets.token_hex(16),
                 **({"certificate": request.certificate} if request.certificate else {}),
                 **({"address": request.address} if request.address else {}),
             },
+            again=True,
         )
         try:
             return Grant(
@@ -231,8 +249,12 @@ class HttpControlPlane(_Calls):
         super().__init__(tokens, gateway)
         self._url = url.rstrip("/")
         self._client: Any = None
+        self._reached = False
+        """Whether it was there the last time: then it is waited for."""
 
-    async def _send(self, method: str, path: str, body: bytes, authorization: str, timeout: float) -> tuple[int, bytes]:
+    async def _send(
+        self, method: str, path: str, body: bytes, authorization: str, timeout: float, *, again: bool = False
+    ) -> tuple[int, bytes]:
         import httpx
 
         if self._client is None:
@@ -242,15 +264,24 @@ class HttpControlPlane(_Calls):
             self._client = httpx.AsyncClient(base_url=self._url, limits=limits)
         headers = {"authorization": authorization, "content-type": "application/json", **trace_context.carried()}
         patience = httpx.Timeout(timeout, connect=_CONNECT_SECONDS)
-        for again in range(_CONNECT_TRIES):
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _AGAIN_SECONDS
+        for delay in _delays():
             try:
                 answer = await self._client.request(method, path, content=body, headers=headers, timeout=patience)
-                return answer.status_code, answer.content
+                if not again or not _nobody_there(answer) or loop.time() > until:
+                    self._reached = True
+                    return answer.status_code, answer.content
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 # Nobody has heard: one of several control planes was ended, and another answers next time.
-                await asyncio.sleep(0.05 * 2**again)
+                waited_for = again and self._reached
+                if loop.time() > until or (delay >= _LAST_CONNECT_DELAY and not waited_for):
+                    break
             except httpx.HTTPError:
-                break
+                if not again or loop.time() > until:
+                    break
+            await asyncio.sleep(delay)
+        self._reached = False
         raise Refused(503, "the control plane can't be reached")
 
     async def aclose(self) -> None:
@@ -267,7 +298,9 @@ class AsgiControlPlane(_Calls):
         super().__init__(tokens, gateway)
         self._app = app
 
-    async def _send(self, method: str, path: str, body: bytes, authorization: str, timeout: float) -> tuple[int, bytes]:
+    async def _send(
+        self, method: str, path: str, body: bytes, authorization: str, timeout: float, *, again: bool = False
+    ) -> tuple[int, bytes]:
         path, _, query = path.partition("?")
         scope: dict[str, Any] = {
             "type": "http",
@@ -314,3 +347,15 @@ class AsgiControlPlane(_Calls):
         finally:
             done.set()
         return status, b"".join(parts)
+
+
+def _delays() -> Iterator[float]:
+    delay = 0.05
+    while True:
+        yield delay
+        delay = min(delay * 2, _LONGEST_DELAY)
+
+
+def _nobody_there(answer: httpx.Response) -> bool:
+    """Whether a front end says that no control plane serves it now."""
+    return answer.status_code in (429, 502, 503, 504) and "api-version" not in answer.headers

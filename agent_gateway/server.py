@@ -15,9 +15,11 @@ from urllib.parse import urlsplit
 from agent_gateway import traces
 from agent_gateway.asgi import App
 from agent_gateway.control_plane_client import ControlPlane
+from agent_gateway.forwarding.address import Address
+from agent_gateway.forwarding.connections import Connections
+from agent_gateway.forwarding.requests import Requests
 from agent_gateway.front_door.app import FrontDoor
 from agent_gateway.front_door.clients import Clients
-from agent_gateway.front_door.forward import Forward
 from agent_gateway.front_door.http import HttpServer
 from agent_gateway.front_door.proxied import ProxiedListener
 from agent_gateway.publisher.memory import Memory
@@ -30,6 +32,8 @@ from agent_gateway.streams import Relay, RemoteRelay, Where
 _BACKLOG = 1024
 _AGENT_KEEP_ALIVE_SECONDS = 75.0
 """Between two calls of a control plane; front ends of platforms reuse a connection for a minute."""
+_CONTROL_PLANE_IDLE_SECONDS = 4.0
+"""Less than servers keep an idle connection (hypercorn: 5 s), so that a request hardly ever meets its end."""
 _SOCKET_MODE = 0o660
 
 
@@ -80,9 +84,11 @@ class Gateway:
         self._where = where
         self.agents = LocalRelay(self._streams, where)
         self._remotes: dict[str, RemoteRelay] = {}
-        self._forward = Forward(settings.control_plane_url) if inner_app is None else None
+        clients = Clients(settings.key, settings.url, proxy_secret=settings.proxy_secret)
+        self._requests = _requests(settings.control_plane_url, clients) if inner_app is None else None
+        app = self._requests if inner_app is None else clients.vouched(inner_app)
+        assert app is not None
         relay_app = RelayApp(self._streams, self._connections)
-        app = inner_app or self._required_forward()
         self.publisher: Publisher | None = None
         if settings.publications is not None:
             memory = Memory(settings.publications)
@@ -95,7 +101,7 @@ class Gateway:
             self._relay_for,
             relay_app,
             local_only=settings.local_only,
-            clients=Clients(settings.key, settings.url, proxy_secret=settings.proxy_secret),
+            clients=clients,
         )
         self._docker = HttpServer(traces.around(front_door, relay_app.serves), relay_app)
         proxies = settings.docker_proxies
@@ -146,12 +152,8 @@ class Gateway:
         self._close_listeners()
         for remote in self._remotes.values():
             await remote.aclose()
-        if self._forward is not None:
-            await self._forward.aclose()
-
-    def _required_forward(self) -> App:
-        assert self._forward is not None
-        return self._forward
+        if self._requests is not None:
+            await self._requests.aclose()
 
     def _relay_for(self, url: str) -> Relay:
         if url.rstrip("/") == self._settings.url.rstrip("/"):
@@ -188,6 +190,12 @@ class Gateway:
             with contextlib.suppress(OSError):
                 os.unlink(path)
         self._paths.clear()
+
+
+def _requests(url: str, clients: Clients) -> Requests:
+    """What passes requests on to a control plane elsewhere, each with its own client's credentials."""
+    connections = Connections(Address(url.rstrip("/")), idle_seconds=_CONTROL_PLANE_IDLE_SECONDS)
+    return Requests(connections, clients.credentials)
 
 
 def _without_pacing(listener: asyncio.Server) -> None:

@@ -11,7 +11,9 @@ RUN python -m venv /opt/sockerless \
     && /opt/sockerless/bin/pip uninstall --yes --quiet pip setuptools
 COPY agent_gateway/*.py /opt/sockerless/lib/agent_gateway/
 COPY agent_gateway/connector/ /opt/sockerless/lib/agent_gateway/connector/
+COPY agent_gateway/forwarding/ /opt/sockerless/lib/agent_gateway/forwarding/
 COPY agent_gateway/front_door/ /opt/sockerless/lib/agent_gateway/front_door/
+COPY agent_gateway/publisher/ /opt/sockerless/lib/agent_gateway/publisher/
 COPY agent_gateway/relay/ /opt/sockerless/lib/agent_gateway/relay/
 RUN python -m compileall -q -j 0 /opt/sockerless/lib
 

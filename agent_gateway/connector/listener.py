@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from agent_gateway.connector.upstream import is_loopback
 from agent_gateway.faults import CannotConnect
+from agent_gateway.forwarding.address import is_loopback
 
 _BACKLOG = 1024
 _PATH_LIMIT = 107

@@ -14,12 +14,14 @@ from pathlib import Path
 import orjson
 
 from agent_gateway.connector.listener import Listener, default_address, listen
-from agent_gateway.connector.requests import Requests
 from agent_gateway.connector.tickets import Relays, UserTickets
-from agent_gateway.connector.tokens import TokenOptions, Tokens, tokens
-from agent_gateway.connector.upstream import Address, Upstream
+from agent_gateway.connector.tokens import TokenOptions, Tokens, UserCredentials, tokens
 from agent_gateway.control_plane_client import Refused
 from agent_gateway.faults import CannotConnect, Lost
+from agent_gateway.forwarding.address import Address
+from agent_gateway.forwarding.connections import Connections
+from agent_gateway.forwarding.requests import Requests
+from agent_gateway.forwarding.upstream import Upstream
 from agent_gateway.front_door.app import FrontDoor
 from agent_gateway.front_door.http import HttpServer
 from agent_gateway.front_end import from_front_end, front_end_refusal
@@ -108,10 +110,12 @@ class Connector:
         self, address: Address, source: Tokens, *, allow_http: bool = False, publications: Path | None = None
     ) -> None:
         """`publications`: where it is kept what published ports are listened for."""
-        self._upstream = Upstream(address, source)
-        relays = Relays(self._upstream, allow_http=allow_http)
+        user, connections = UserCredentials(source), Connections(address)
+        self._upstream = Upstream(connections, user)
+        self._requests = Requests(connections, lambda _: user)
+        relays = Relays(connections, allow_http=allow_http)
         tickets = UserTickets(self._upstream)
-        self._publisher = Publisher(Requests(self._upstream), tickets, relays.of, Memory(publications))
+        self._publisher = Publisher(self._requests, tickets, relays.of, Memory(publications))
         front_door = FrontDoor(tickets, self._publisher, relays.of, local_only=True)
         self._server = HttpServer(front_door, None)
         self._listeners: list[Listener] = []
@@ -123,7 +127,7 @@ class Connector:
 
     async def check(self) -> None:
         """That the endpoint is there and takes the token. Raises CannotConnect."""
-        url = self._upstream.address.url
+        url = self._upstream.url
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
                 answer = await self._upstream.ask("GET", "/version", again=True)
@@ -140,7 +144,7 @@ class Connector:
         if from_front_end(answer):
             if answer.status_code == 200:
                 raise CannotConnect(f"{url} is not a Sockerless endpoint")
-            raise CannotConnect(front_end_refusal(self._upstream.address.url, answer.status_code).message)
+            raise CannotConnect(front_end_refusal(url, answer.status_code).message)
         raise CannotConnect(f"{url}: {_message(body) or answer.status_code}")
 
     async def listen(self, address: str, *, beyond_loopback: bool = False) -> None:
@@ -160,7 +164,7 @@ class Connector:
         self._server.abort()
         # Aborted transports tell their streams, which say goodbye to the relay.
         await asyncio.sleep(0.05)
-        await self._upstream.aclose()
+        await self._requests.aclose()
 
 
 def _message(body: bytes) -> str:

@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 import orjson
 
 from agent_gateway.client_half import ClientHalf, StreamError
-from agent_gateway.connector.upstream import Upstream, chunks, is_loopback, proxy_for
 from agent_gateway.control_plane_client import Grant, HijackRequest, Refused
 from agent_gateway.faults import Lost
+from agent_gateway.forwarding.address import is_loopback, proxy_for
+from agent_gateway.forwarding.connections import Connections
+from agent_gateway.forwarding.upstream import Bearer, Upstream, chunks
 from agent_gateway.front_end import from_front_end, front_end_refusal
 from agent_gateway.stream_dial import WebsocketCarrier
 from agent_gateway.streams import stream_url
@@ -41,9 +43,9 @@ class UserTickets:
             finally:
                 await answer.aclose()
         except Lost as lost:
-            raise Refused(502, f"the connection to {self._upstream.address.url} was lost: {lost}") from None
+            raise self._upstream.lost(lost) from None
         if answer.status_code != 200 and from_front_end(answer):
-            raise front_end_refusal(self._upstream.address.url, answer.status_code)
+            raise front_end_refusal(self._upstream.url, answer.status_code)
         try:
             found = orjson.loads(content)
             if answer.status_code != 200:
@@ -57,17 +59,17 @@ class UserTickets:
                 found["content_type"],
             )
         except (orjson.JSONDecodeError, TypeError, KeyError):
-            raise Refused(502, f"{self._upstream.address.url} gave no ticket that makes sense") from None
+            raise Refused(502, f"{self._upstream.url} gave no ticket that makes sense") from None
 
 
 class Relays:
     """The relays that tickets name, dialled with the user's certificates and proxies."""
 
-    def __init__(self, upstream: Upstream, *, allow_http: bool) -> None:
-        self._upstream = upstream
-        self._tls = upstream.address.tls()
+    def __init__(self, connections: Connections, *, allow_http: bool) -> None:
+        self._connections = connections
+        self._tls = connections.address.tls()
         self._allow_http = allow_http
-        self._secure = upstream.address.url.startswith("https:")
+        self._secure = connections.address.url.startswith("https:")
 
     def of(self, url: str) -> _DialledRelay:
         """Raises Refused for one that would show the stream to the network."""
@@ -90,7 +92,7 @@ class Relays:
         """The relay that serves a stream now. Raises StreamError: below 500 the stream is over."""
         target = f"/internal/v1/streams/{stream_id}/relay"
         try:
-            status, body, _ = await self._upstream.fetch("POST", target, content=b"", token=ticket)
+            status, body, _ = await Upstream(self._connections, Bearer(ticket)).fetch("POST", target, content=b"")
             found = orjson.loads(body)
             if status != 200:
                 raise StreamError(status, str(found["message"]))

@@ -12,11 +12,12 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent_gateway.faults import CannotConnect
+from agent_gateway.forwarding.connections import Headers
 
 Fetch = Callable[[], Awaitable[str]]
 _MARGIN_SECONDS = 120.0
@@ -65,6 +66,29 @@ class Tokens:
                 self._until = 0.0
         token = await self.current()
         return token if token != refused else None
+
+
+class UserCredentials:
+    """The user's token in every request; what Docker clients send themselves is not passed on."""
+
+    names: Set[bytes] = frozenset({b"authorization"})
+
+    def __init__(self, source: Tokens) -> None:
+        self._tokens = source
+
+    async def shown(self) -> Headers:
+        """The current token, if there is one. Raises CannotConnect."""
+        return _authorization(await self._tokens.current())
+
+    async def after_refusal(self, refused: Headers) -> Headers | None:
+        """Another token's. Raises CannotConnect."""
+        shown = dict(refused).get(b"authorization", b"").decode().removeprefix("Bearer ")
+        other = await self._tokens.after_refusal(shown)
+        return None if other is None else _authorization(other)
+
+
+def _authorization(token: str) -> Headers:
+    return [(b"authorization", b"Bearer " + token.encode())] if token else []
 
 
 def tokens(options: TokenOptions, url: str, environment: Mapping[str, str] = os.environ) -> Tokens:

@@ -80,7 +80,7 @@ class FrontDoor:
         elif self._relay_app is not None and self._relay_app.serves(path):
             await self._relay_app(scope, receive, send)
             return
-        await self._inner(self._clients.attested(scope, client), receive, send)
+        await self._inner(scope, receive, send)
 
     async def _hijack(
         self, scope: Scope, receive: Receive, send: Send, client: Proxied, *, websocket: bool, is_exec: bool
@@ -97,7 +97,7 @@ class FrontDoor:
             await respond_message(send, 400, f"invalid JSON: {error}")
             return
         if is_exec and isinstance(body, dict) and body.get("Detach") is True:
-            await self._inner(self._clients.attested(scope, client), _replay(raw, receive), send)
+            await self._inner(scope, _replay(raw, receive), send)
             return
         headers = dict(scope["headers"])
         if websocket and headers.get(b"upgrade", b"").lower() != b"websocket":

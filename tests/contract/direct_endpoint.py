@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from tests.contract.hosted_process import (
     local_cloud,
     new_token,
 )
+from tests.e2e.cutting_proxy import CuttingProxy
 
 TEMPLATE = Path(__file__).parents[2] / "terraform/modules/gcp/direct/haproxy.cfg.tftpl"
 SUBJECTS = [
@@ -61,6 +62,8 @@ class Direct:
     relay: str
     token: str
     certificates: Mapping[str, Path] = field(default_factory=dict)
+    front_end: CuttingProxy | None = None
+    """What the gateway reaches the control plane through, if there is something."""
 
     def client_environment(self, who: str, token: str = "") -> dict[str, str]:
         config = self.directory / "docker-config"
@@ -129,8 +132,11 @@ def _process(command: list[str], variables: Mapping[str, str], log: Path, port: 
 
 
 @contextlib.contextmanager
-def direct_endpoint(directory: Path) -> Iterator[Direct]:
-    """A hosted endpoint with the tenants `acme` (by certificate) and `team` (by token)."""
+def direct_endpoint(directory: Path, front_end: Callable[[int], CuttingProxy] | None = None) -> Iterator[Direct]:
+    """A hosted endpoint with the tenants `acme` (by certificate) and `team` (by token).
+
+    `front_end` makes a proxy to the control plane's port, for the gateway.
+    """
     server, clients, stranger = Authority("server's CA"), Authority(), Authority("another CA")
     (directory / "tls.pem").write_bytes(b"".join(server.issue("localhost")))
     (directory / "client-ca.pem").write_bytes(clients.pem)
@@ -148,9 +154,10 @@ def direct_endpoint(directory: Path) -> Iterator[Direct]:
         plane.start()
         host = next(part[5:] for part in (directory / "cloud.log").read_text().split() if part.startswith("host="))
         relay = f"{host}:{free_port(host)}"
+        between = None if front_end is None else running.enter_context(front_end(plane.port))
         variables = environment(directory) | {
             "SOCKERLESS_KEY": KEY,
-            "SOCKERLESS_CONTROL_PLANE_URL": plane.url,
+            "SOCKERLESS_CONTROL_PLANE_URL": plane.url if between is None else f"http://127.0.0.1:{between.port}",
             "SOCKERLESS_GATEWAY_URL": f"http://{relay}",
             "SOCKERLESS_LISTEN": f"tcp://{relay}",
             "SOCKERLESS_DOCKER_LISTEN": f"tcp://127.0.0.1:{docker}",
@@ -159,6 +166,6 @@ def direct_endpoint(directory: Path) -> Iterator[Direct]:
         }
         command = [sys.executable, "-m", "agent_gateway.entrypoint"]
         running.enter_context(_process(command, variables, directory / "gateway.log", docker))
-        direct = Direct(directory, plane, 0, docker, relay, token, certificates)
+        direct = Direct(directory, plane, 0, docker, relay, token, certificates, between)
         direct.port = running.enter_context(direct.haproxy(client_ca=True, certificate_required=False))
         yield direct

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_gateway.connector.upstream import proxy_for
+from agent_gateway.forwarding.address import proxy_for
 from tests import images
 from tests.contract.connect_certificates import certificate
 from tests.contract.connect_endpoint import Connected, FarEndpoint

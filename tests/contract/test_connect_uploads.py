@@ -17,7 +17,7 @@ import pytest
 
 from agent_gateway.connector.run import Connector
 from agent_gateway.connector.tokens import TokenOptions, tokens
-from agent_gateway.connector.upstream import Address
+from agent_gateway.forwarding.address import Address
 from tests.contract.connect_certificates import certificate
 
 LIMIT = 32 * 1024 * 1024

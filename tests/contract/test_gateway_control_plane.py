@@ -82,6 +82,7 @@ async def test_the_calls_are_those_of_the_wire_protocol(remote: bool) -> None:
             f"{prefix}/links/c1/events",
             f"{prefix}/links/c1/gone",
         ]
+        assert len(app.seen[0][1].pop("attempt")) == 32
         assert app.seen[0][1] == {
             "method": "POST",
             "path": "/exec/e1/start",

@@ -53,9 +53,3 @@ def name(request: pytest.FixtureRequest, deployment: Deployment) -> Iterator[str
     yield chosen
     for connect in deployment.connects.values():
         connect.docker("rm", "-f", "-v", chosen)
-
-
-@pytest.fixture
-def deployment_connect(deployment: Deployment) -> Endpoint:
-    """The tenant red's connector."""
-    return deployment.connects["red"]

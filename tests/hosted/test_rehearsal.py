@@ -102,10 +102,17 @@ def test_events(endpoint: Endpoint, name: str) -> None:
     assert until_destroyed(live) == ["create", "start", "die", "destroy"]
 
 
-def test_a_stream_outlives_the_limit(deployment_connect: Endpoint) -> None:
-    """Longer than any connection lives here: run, and its wait, go on byte for byte."""
+def test_a_stream_outlives_the_limit(endpoint: Endpoint, name: str) -> None:
+    """Longer than any request lives here: run and its wait, and what follows the logs, go on byte for byte."""
     lines = int(LIMIT * 1.6 / 0.1)
     script = f"i=0; while [ $i -lt {lines} ]; do echo line $i; i=$((i+1)); sleep 0.1; done; exit 17"
-    done = deployment_connect.docker("run", "--rm", "busybox", "sh", "-c", script)
-    assert done.returncode == 17, done.stderr
-    assert done.stdout.decode().splitlines() == [f"line {n}" for n in range(lines)]
+    running = endpoint.spawn("run", "--name", name, "busybox", "sh", "-c", script)
+    assert running.stdout is not None
+    assert running.stdout.readline() == b"line 0\n"
+    following = endpoint.spawn("logs", "-f", name)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 17, err
+    told = [f"line {n}" for n in range(lines)]
+    assert out.decode().splitlines() == told[1:]
+    assert following.communicate(timeout=20)[0].decode().splitlines() == told
+    assert following.returncode == 0

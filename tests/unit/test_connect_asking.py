@@ -1,29 +1,27 @@
-"""How long the connector waits for an endpoint whose connection broke."""
+"""How long a front door waits for a control plane whose connection broke."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
-from agent_gateway.connector import upstream
-from agent_gateway.connector.upstream import Address, Upstream
 from agent_gateway.faults import Lost
-
-
-class Tokens:
-    async def current(self) -> str:
-        return "t"
+from agent_gateway.forwarding import upstream
+from agent_gateway.forwarding.address import Address
+from agent_gateway.forwarding.connections import Connections
+from agent_gateway.forwarding.upstream import Bearer, Upstream
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Upstream:
     monkeypatch.setattr(upstream, "_RECONNECT_SECONDS", 0.05)
-    asked = Upstream(Address("http://127.0.0.1:1"), Tokens())  # type: ignore[arg-type]
-    asked._reached = True
-    return asked
+    connections = Connections(Address("http://127.0.0.1:1"))
+    connections.reached = True
+    return Upstream(connections, Bearer("t"))
 
 
 async def test_a_long_request_that_breaks_is_sent_again(asked: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,3 +65,29 @@ async def test_an_endpoint_that_stays_away_is_given_up(asked: Upstream, monkeypa
     monkeypatch.setattr(asked, "_once", once)
     with pytest.raises(Lost):
         await asked.ask("POST", "/containers/a/start", again=True)
+
+
+class CutBody(httpx.AsyncByteStream):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"{"
+        raise httpx.ReadError("reset")
+
+
+async def test_answers_that_are_cut_again_and_again_are_given_up(
+    asked: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long each of them took to come."""
+    monkeypatch.setattr(upstream, "_SERVED_SECONDS", 0.01)
+    attempts = 0
+
+    async def once(*_: Any) -> httpx.Response:
+        nonlocal attempts
+        attempts += 1
+        await asyncio.sleep(0.02)
+        return httpx.Response(200, headers={"api-version": "1.50", "content-length": "2"}, stream=CutBody())
+
+    monkeypatch.setattr(asked, "_once", once)
+    async with asyncio.timeout(5):
+        with pytest.raises(Lost):
+            await asked.ask("GET", "/version", again=True)
+    assert attempts > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -54,6 +55,16 @@ def dockerfile(instruction: str) -> str:
     return found
 
 
+def imported(path: Path) -> Iterator[Path]:
+    """The files of the gateway that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "agent_gateway":
+            named = ROOT.joinpath(*str(node.module).split("."))
+            yield from (
+                f for f in (named.with_suffix(".py"), *(named / f"{n.name}.py" for n in node.names)) if f.exists()
+            )
+
+
 def project() -> dict[str, Any]:
     found: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return found
@@ -101,6 +112,16 @@ def test_gitlab_service_is_the_image_of_the_connector() -> None:
     assert "deploy/connect.Dockerfile" in GITLAB.read_text()
     assert job["variables"]["DOCKER_HOST"] == f"tcp://{service['alias']}:{dockerfile('EXPOSE')}"
     assert given.listen == [f"tcp://0.0.0.0:{dockerfile('EXPOSE')}"]
+
+
+def test_the_image_of_the_connector_has_what_it_imports() -> None:
+    text = (ROOT / "deploy" / "connect.Dockerfile").read_text()
+    copied = [ROOT / directory for directory in re.findall(r"^COPY (agent_gateway\S*)/", text, re.MULTILINE)]
+    wanted = [ROOT.joinpath(*json.loads(dockerfile("ENTRYPOINT"))[-1].split(".")).with_suffix(".py")]
+    for path in wanted:
+        assert path.parent in copied, path
+        wanted += [further for further in imported(path) if further not in wanted]
+    assert len(wanted) > 20
 
 
 def test_gitlab_document_extends_what_is_there() -> None:

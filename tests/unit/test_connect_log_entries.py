@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from agent_gateway.connector.log_entries import Entries, MalformedOutput, Piece, nanoseconds
-from agent_gateway.connector.logs import Position
+from agent_gateway.forwarding.log_entries import Entries, MalformedOutput, Piece, nanoseconds
+from agent_gateway.forwarding.logs import Position
 
 Entry = tuple[int, bytes, bytes]
 

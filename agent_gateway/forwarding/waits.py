@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from agent_gateway.asgi import Send
-from agent_gateway.connector.requests import Asked, Continued, start
-from agent_gateway.connector.resumption import Resumption
-from agent_gateway.connector.upstream import Upstream, chunks
 from agent_gateway.control_plane_client import Refused
 from agent_gateway.faults import Lost
-from agent_gateway.front_end import from_front_end, front_end_refusal
+from agent_gateway.forwarding.asked import Asked
+from agent_gateway.forwarding.continued import Continued
+from agent_gateway.forwarding.exchange import start
+from agent_gateway.forwarding.upstream import Upstream, chunks
 
 if TYPE_CHECKING:
     import httpx
@@ -35,30 +35,22 @@ class ContinuedWait(Continued):
     """One wait."""
 
     def __init__(self, upstream: Upstream, asked: Asked, reference: str) -> None:
-        self._upstream = upstream
-        self._asked = asked
+        super().__init__(upstream, asked)
         self._reference = reference
         self._condition = asked.query.get("condition") or "not-running"
         self._begun = 0
         """Unix seconds of the control plane's clock."""
         self._before: dict[str, Any] | None = None
-        self._resumption = Resumption(upstream)
 
     async def serve(self, send: Send) -> None:
         """Head at once, then the exit."""
         looking = asyncio.create_task(self._look(self._reference))
         try:
-            target = self._asked.container(self._reference, "wait", self._asked.query)
+            answer = await self._first("POST", self._asked.container(self._reference, "wait", self._asked.query))
             try:
-                answer = await self._upstream.ask("POST", target, self._asked.headers, again=True)
-            except Lost as lost:
-                raise Refused(502, f"the connection to {self._upstream.address.url} was lost: {lost}") from None
-            try:
-                if answer.status_code != 200 and from_front_end(answer):
-                    raise front_end_refusal(self._upstream.address.url, answer.status_code)
                 self._begun = unix_seconds(answer.headers.get("date", ""))
                 # A client starts the container once it has this head: until then it must be known as it was.
-                self._before = await looking
+                self._before = await self._known(looking)
                 await send(start(answer))
                 body = await self._first_or_later(answer)
             finally:
@@ -66,6 +58,12 @@ class ContinuedWait(Continued):
         finally:
             looking.cancel()
         await send({"type": "http.response.body", "body": body})
+
+    async def _known(self, looking: asyncio.Task[dict[str, Any] | None]) -> dict[str, Any] | None:
+        try:
+            return await looking
+        except Lost as lost:
+            raise self._upstream.lost(lost) from None
 
     async def _first_or_later(self, answer: httpx.Response) -> bytes:
         try:

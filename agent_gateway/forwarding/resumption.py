@@ -6,9 +6,10 @@ import asyncio
 import random
 from typing import TYPE_CHECKING
 
-from agent_gateway.connector.upstream import Headers, Upstream
 from agent_gateway.control_plane_client import Refused
 from agent_gateway.faults import Lost
+from agent_gateway.forwarding.connections import Headers
+from agent_gateway.forwarding.upstream import Upstream
 from agent_gateway.front_end import from_front_end
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from agent_gateway.asgi import Send
-from agent_gateway.connector.log_entries import Entries, MalformedOutput, Piece, nanoseconds
-from agent_gateway.connector.requests import Asked, Continued, start
-from agent_gateway.connector.resumption import Resumption
-from agent_gateway.connector.upstream import Upstream, chunks
-from agent_gateway.connector.waits import unix_seconds
 from agent_gateway.control_plane_client import Refused
 from agent_gateway.faults import Lost
-from agent_gateway.front_end import from_front_end, front_end_refusal
+from agent_gateway.forwarding.asked import Asked
+from agent_gateway.forwarding.continued import Continued
+from agent_gateway.forwarding.exchange import start
+from agent_gateway.forwarding.log_entries import Entries, MalformedOutput, Piece, nanoseconds
+from agent_gateway.forwarding.upstream import Upstream, chunks
+from agent_gateway.forwarding.waits import unix_seconds
 
 if TYPE_CHECKING:
     import httpx
@@ -69,12 +69,10 @@ class FollowedLogs(Continued):
     """One `docker logs -f`."""
 
     def __init__(self, upstream: Upstream, asked: Asked, reference: str) -> None:
-        self._upstream = upstream
-        self._asked = asked
+        super().__init__(upstream, asked)
         self._reference = reference
         self._stamps = asked.flag("timestamps")
         self._position = Position()
-        self._resumption = Resumption(upstream)
         self._tty = False
         self._begun = 0
         self._settled = 0.0
@@ -84,14 +82,8 @@ class FollowedLogs(Continued):
         looking = asyncio.create_task(self._look())
         try:
             query = self._asked.query | {"timestamps": "1"}
-            target = self._asked.container(self._reference, "logs", query)
+            answer = await self._first("GET", self._asked.container(self._reference, "logs", query))
             try:
-                answer = await self._upstream.ask("GET", target, self._asked.headers, again=True)
-            except Lost as lost:
-                raise Refused(502, f"the connection to {self._upstream.address.url} was lost: {lost}") from None
-            try:
-                if answer.status_code != 200 and from_front_end(answer):
-                    raise front_end_refusal(self._upstream.address.url, answer.status_code)
                 if answer.status_code != 200:
                     await self._as_it_is(answer, send)
                     return

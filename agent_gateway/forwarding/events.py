@@ -8,12 +8,12 @@ from typing import Any
 import orjson
 
 from agent_gateway.asgi import Send
-from agent_gateway.connector.requests import Asked, Continued, start
-from agent_gateway.connector.resumption import Resumption
-from agent_gateway.connector.upstream import Upstream, chunks
 from agent_gateway.control_plane_client import Refused
 from agent_gateway.faults import Lost
-from agent_gateway.front_end import from_front_end, front_end_refusal
+from agent_gateway.forwarding.asked import Asked
+from agent_gateway.forwarding.continued import Continued
+from agent_gateway.forwarding.exchange import start
+from agent_gateway.forwarding.upstream import Upstream, chunks
 
 _SECOND = 1_000_000_000
 _OVERLAP = 5 * _SECOND
@@ -25,9 +25,7 @@ class FollowedEvents(Continued):
     """One `docker events`."""
 
     def __init__(self, upstream: Upstream, asked: Asked) -> None:
-        self._upstream = upstream
-        self._asked = asked
-        self._resumption = Resumption(upstream)
+        super().__init__(upstream, asked)
         self._from = 0
         """Of the control plane's clock: everything before was told, or is not wanted."""
         self._told: deque[tuple[int, bytes]] = deque()
@@ -36,14 +34,7 @@ class FollowedEvents(Continued):
     async def serve(self, send: Send) -> None:
         """Every event once."""
         asked = self._asked
-        target = asked.target(asked.path, asked.query)
-        try:
-            answer = await self._upstream.ask("GET", target, asked.headers, again=True)
-        except Lost as lost:
-            raise Refused(502, f"the connection to {self._upstream.address.url} was lost: {lost}") from None
-        if answer.status_code != 200 and from_front_end(answer):
-            await answer.aclose()
-            raise front_end_refusal(self._upstream.address.url, answer.status_code)
+        answer = await self._first("GET", asked.target(asked.path, asked.query))
         await send(start(answer))
         if answer.status_code == 200 and "since" not in asked.query:
             # Up to now the control plane tells us what happens; from here on it can be asked for.
@@ -99,7 +90,7 @@ class FollowedEvents(Continued):
 
     async def _clock(self) -> int:
         """The control plane's time in nanoseconds; 0 when it cannot be had now."""
-        from agent_gateway.connector.log_entries import nanoseconds
+        from agent_gateway.forwarding.log_entries import nanoseconds
 
         try:
             status, body, _ = await self._upstream.fetch("GET", self._asked.target("/info"))
