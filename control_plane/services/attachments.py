@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -85,9 +86,9 @@ class Attachments:
         `content_type` is that of a 101; a 200 is always a raw stream. Raises DockerError with moby's texts.
         """
         if request.method == "POST" and (found := _ATTACH.fullmatch(request.path)):
-            return await self._attach(tenant, unquote(found[3]), _version(found), _query(request.query))
+            return await self._attach(tenant, unquote(found[3]), _version(found), request)
         if request.method == "GET" and (found := _ATTACH.fullmatch(request.path.removesuffix("/ws"))):
-            return await self._attach(tenant, unquote(found[3]), _version(found), _query(request.query))
+            return await self._attach(tenant, unquote(found[3]), _version(found), request)
         if request.method == "POST" and (found := _EXEC_START.fullmatch(request.path)):
             return await self._exec_start(tenant, unquote(found[3]), _version(found), request)
         if request.method == "POST" and (found := _DIAL.fullmatch(request.path)):
@@ -95,9 +96,10 @@ class Attachments:
         raise NotFound("page not found")
 
     async def _attach(
-        self, tenant: str, reference: str, version: tuple[int, int], query: Mapping[str, str]
+        self, tenant: str, reference: str, version: tuple[int, int], request: HijackRequest
     ) -> dict[str, Any]:
         container = await self._resolve(tenant, reference)
+        query = _query(request.query)
         flags = {name: _flag(query, name) for name in ("stdin", "stdout", "stderr", "stream", "logs")}
         keys = query.get("detachKeys", "")
         check_detach_keys(keys)
@@ -114,7 +116,10 @@ class Attachments:
             )
         tty = bool(container.config.get("Tty"))
         container = container if self._home is None else await self._home(container)
-        answer = self._answer(container, "attach", flags | {"detach_keys": keys}, tty=tty, version=version)
+        # Asked again it is the same stream: a start would wait for the one that nobody has heard of.
+        stream_id = _stream_id(container, request.attempt)
+        params = flags | {"detach_keys": keys}
+        answer = self._answer(container, "attach", params, tty=tty, version=version, stream_id=stream_id)
         if flags["stream"]:
             if self._expect is not None:
                 await self._expect(container, answer["stream_id"])
@@ -149,9 +154,16 @@ class Attachments:
         return self._answer(container, "dial", {"port": number, "network": "tcp"}, tty=True, version=_NEWEST)
 
     def _answer(
-        self, container: Container, kind: str, params: Mapping[str, Any], *, tty: bool, version: tuple[int, int]
+        self,
+        container: Container,
+        kind: str,
+        params: Mapping[str, Any],
+        *,
+        tty: bool,
+        version: tuple[int, int],
+        stream_id: str = "",
     ) -> dict[str, Any]:
-        stream_id = secrets.token_hex(16)
+        stream_id = stream_id or _stream_id(container)
         return {
             "stream_id": stream_id,
             "ticket": self._mint(container, kind, stream_id, params),
@@ -160,6 +172,12 @@ class Attachments:
             "tty": tty,
             "content_type": stream_type(tty=tty, version=version),
         }
+
+
+def _stream_id(container: Container, attempt: str = "") -> str:
+    """Of an attempt always the same one, and of nobody else's container."""
+    seed = f"{container.tenant}/{container.id}/{attempt}" if attempt else secrets.token_hex(32)
+    return hashlib.sha256(seed.encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

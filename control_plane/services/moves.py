@@ -127,7 +127,7 @@ class Moves:
         def change(current: Container) -> Container | None:
             if current.state.status not in {*_RESTING, "starting"}:
                 return None
-            kept = [one for one in current.expected if one.at > present - _EXPECTED_SECONDS]
+            kept = [one for one in current.expected if one.at > present - _EXPECTED_SECONDS and one.stream != stream]
             return current.model_copy(update={"expected": [*kept, new][-_EXPECTED_MOST:]})
 
         if container.state.status in {*_RESTING, "starting"}:

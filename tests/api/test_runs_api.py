@@ -232,6 +232,20 @@ async def test_tickets_route(world: World, client: httpx.AsyncClient) -> None:
     assert (refused.status_code, message(refused)) == (404, "No such exec instance: x")
 
 
+async def test_an_attach_that_is_asked_for_again_is_the_same_stream(world: World, client: httpx.AsyncClient) -> None:
+    await world.create()
+    asked = {"method": "POST", "path": "/v1.47/containers/web/attach", "query": "stream=1", "body": None}
+
+    async def stream(**more: str) -> str:
+        granted = await client.post("/internal/v1/tickets", json=asked | more, headers=gateway())
+        return str(granted.json()["stream_id"])
+
+    first = await stream(attempt="a" * 32)
+    others = {await stream(), await stream(), await stream(attempt="b" * 32)}
+    assert await stream(attempt="a" * 32) == first
+    assert len(others | {first}) == 4
+
+
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 KEYS = st.sampled_from(["start", "exit_code", "output"])
 JSON = st.recursive(LEAVES, lambda x: st.lists(x, max_size=3) | st.dictionaries(KEYS, x, max_size=3), max_leaves=5)

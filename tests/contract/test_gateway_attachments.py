@@ -26,9 +26,9 @@ from tests.unit.run_world import TENANT
 WANTED = {"stdin": False, "stdout": True, "stderr": True, "stream": True, "logs": False, "detach_keys": ""}
 
 
-async def ticket(plane: Plane, query: str = "stream=1&stdout=1&stderr=1") -> str:
+async def ticket(plane: Plane, query: str = "stream=1&stdout=1&stderr=1", attempt: str = "") -> str:
     """The id of the stream that an attach is given."""
-    request = HijackRequest("POST", "/containers/c0ffee/attach", query, None)
+    request = HijackRequest("POST", "/containers/c0ffee/attach", query, None, attempt)
     answer: dict[str, Any] = await plane.world.services.attachments.ticket(TENANT, request)
     return str(answer["stream_id"])
 
@@ -76,6 +76,8 @@ async def test_attachments_are_remembered_where_gateways_register(tmp_path: Path
         await plane.container("http://a")
         await ticket(plane, "logs=1&stdout=1")
         assert (await plane.now()).expected == []  # it does not stay
+        again = [await ticket(plane, attempt="1") for _ in range(2)]
+        assert [one.stream for one in (await plane.now()).expected] == again[:1]
         streams = [await ticket(plane) for _ in range(20)]
         known = await plane.now()
         assert [one.stream for one in known.expected] == streams[-16:]
