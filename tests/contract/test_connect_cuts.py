@@ -107,7 +107,7 @@ def test_wait_tells_what_ended_while_the_way_was_cut(world: World, name: str) ->
     waiting = world.near.spawn("wait", name)
     time.sleep(0.3)
     with world.proxy.cutting(0.05):
-        world.far.out("exec", name, "touch", "/go")
+        world.far.docker("exec", name, "touch", "/go")  # may itself be killed with the container
         time.sleep(0.5)
     out, err = waiting.communicate(timeout=30)
     assert (waiting.returncode, out, err) == (0, b"33\n", b"")
@@ -129,12 +129,12 @@ def test_wait_tells_the_first_end_of_what_was_started_again(world: World, name: 
     waiting.start()
     time.sleep(2)  # for the wait to be there also on a busy machine: it must have begun before the end
     with world.proxy.refusing():
-        world.far.out("exec", name, "touch", "/go")
+        world.far.docker("exec", name, "touch", "/go")
         assert world.far.out("wait", name) == "5"
         world.far.out("start", name)
     waiting.join(30)
     assert answers == [(200, {"StatusCode": 5})]
-    world.far.out("exec", name, "touch", "/go")
+    world.far.docker("exec", name, "touch", "/go")
     assert world.far.out("wait", name) == "6"
 
 
@@ -226,6 +226,6 @@ def test_far_side_is_stopped_and_started_again(world: World, name: str, how: str
     world.far.start()
     out, err = beside.communicate(timeout=60)
     assert (out, err, beside.returncode) == (b"got two\n", b"", 3)
-    world.near.out("exec", name, "touch", "/go")
+    world.near.docker("exec", name, "touch", "/go")
     assert waiting.communicate(timeout=60)[0] == b"12\n"
     assert following.communicate(timeout=60)[0].decode() == numbered(100)
