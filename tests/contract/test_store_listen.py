@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from control_plane.errors import DockerError
+from control_plane.store.firestore.connection import Connection
 from control_plane.store.firestore.store import FirestoreStore
 from control_plane.store.revisions import revision_of
 from tests.contract.store_fixtures import needs, next_change
@@ -82,7 +83,10 @@ def _serialize(message: Any) -> bytes:
 
 
 @pytest.fixture
-async def firestore() -> AsyncIterator[tuple[Firestore, FirestoreStore]]:
+async def firestore(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Firestore, FirestoreStore]]:
+    """A server that does as Firestore does and, unless the test says so, is not taken for the emulator."""
     needs("google.cloud.firestore")
     import grpc
     from google.cloud.firestore_v1 import types
@@ -99,6 +103,7 @@ async def firestore() -> AsyncIterator[tuple[Firestore, FirestoreStore]]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     store = FirestoreStore("p", emulator=f"127.0.0.1:{port}")
+    monkeypatch.setattr(Connection, "emulated", getattr(request, "param", False))
     yield fake, store
     await store.close()
     await server.stop(None)
@@ -237,6 +242,23 @@ async def test_a_reset_tells_a_collection_nothing_twice(firestore: tuple[Firesto
         assert [one and one.key for one in told] == ["a", "b"]
         with pytest.raises(TimeoutError):
             await next_change(changes, 0.1)
+
+
+@pytest.mark.parametrize("firestore", [True], indirect=True, ids=["emulated"])
+async def test_what_the_emulator_leaves_out_is_read(firestore: tuple[Firestore, FirestoreStore]) -> None:
+    """It never tells of what was written while it added the target, and now and then of nothing after that."""
+    fake, store = firestore
+    fake.script = [lambda number, at=at: iter([_current(number, at, b"1")]) for at in (2, 4)]
+    fake.ready.clear()
+    async with aclosing(store.watch("containers", "t", "k")) as changes:  # type: ignore[type-var]
+        assert await next_change(changes) is None
+        for number, at in ((1, 1), (2, 3)):
+            fake.write("k", at, number)
+            fake.ready.set()
+            document = await next_change(changes)
+            assert document is not None
+            assert document.body == {"n": number}
+    assert len(fake.added) == 2
 
 
 async def test_a_target_taken_away_is_asked_for_again(firestore: tuple[Firestore, FirestoreStore]) -> None:

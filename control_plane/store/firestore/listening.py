@@ -126,6 +126,11 @@ class _Target:
         self.feed.tell_only(self.present, order)
         self.settled = True
 
+    def unsure(self) -> None:
+        """All that the emulator will tell of what exists has been told: the rest is to be read."""
+        self.feed.tell_stale()
+        self.settled = True
+
 
 class ListenStream:
     """One Listen call and its targets; runs from the first target on."""
@@ -243,10 +248,11 @@ class ListenStream:
             elif change.target_change_type == _RESET:
                 target.start_over()
             elif change.target_change_type == _CURRENT:
-                target.complete(order_of(change.read_time))
-                self._tries = 0
                 if target.starting and self._connection.emulated:
-                    target.feed.tell_stale()
+                    target.unsure()
+                else:
+                    target.complete(order_of(change.read_time))
+                self._tries = 0
                 target.starting = False
             if change.resume_token and target.settled:
                 target.token = change.resume_token
