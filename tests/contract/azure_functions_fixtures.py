@@ -187,8 +187,8 @@ async def world(data: Path, **options: Any) -> AsyncIterator[World]:
     script.write_text(AGENT)
     runtime = HostRuntime()
     options = {"network": "host", "azure_restart_backoff": (0.05, 0.1)} | options
-    async with local_cloud(data / "cloud", runtime, **options) as (cloud, _):
-        try:
+    try:
+        async with local_cloud(data / "cloud", runtime, **options) as (cloud, _):
             reference = await push(cloud.http_url, Entrypoint=[sys.executable, str(script)])
             async with httpx.AsyncClient() as http:
                 answer = await http.head(f"{cloud.http_url}/v2/local/apps/tool/manifests/latest")
@@ -204,8 +204,9 @@ async def world(data: Path, **options: Any) -> AsyncIterator[World]:
                 yield found
             finally:
                 await asyncio.gather(*(backend.close() for backend in found.backends))
-        finally:
-            await runtime.end()
+    finally:
+        # Behind the cloud, which starts again what ends.
+        await runtime.end()
 
 
 def parsed(lines: list[str]) -> list[Any]:
