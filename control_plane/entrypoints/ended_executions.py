@@ -1,4 +1,8 @@
-"""Which containers a cloud's event is about: an execution has ended, an app was stopped."""
+"""Which containers a cloud's event is about: an execution has ended, an app was stopped.
+
+They are looked for among those that are due (`control_plane/due.py`): an agent that is connected tells of the end
+itself, and one that is not makes its container due. So an event reads no more than a pass of the reconciler does.
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ Whoever may call them is a matter of IAM (`roles/run.invoker`); `api` asks for t
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,7 @@ async def execution_finished(event: CloudEvent) -> None:
         _log.info("an event of type %s names no execution", event["type"])
         return
     control_plane = await _host.control_plane()
-    # Rare, and in no request's way: one list of the containers for each end that the cloud tells of.
-    found = whose(await control_plane.store.list("containers"), name)
+    found = whose(await control_plane.store.due("containers", time.time()), name)
     for tenant, container in found:
         await control_plane.look_at(tenant, container)
     _log.info("execution %s has ended: %d containers looked at", name, len(found))

@@ -138,14 +138,16 @@ def send(url: str, data: dict[str, Any]) -> httpx.Response:
 
 def test_the_event_of_an_ended_execution_ends_its_container(cloud: dict[str, str], tmp_path: Path) -> None:
     """The local cloud has no such execution any more: what Cloud Run says of one it has deleted."""
-    put(tmp_path, container("a", "gone-1", connected=False), container("b", "other-2", connected=False))
+    others = container("b", "other-2", connected=False), container("c", "gone-3", connected=True)
+    put(tmp_path, container("a", "gone-1", connected=False), *others)
     with function("execution_finished", tmp_path, "cloudevent", **cloud) as url:
+        assert send(url, audit_event("gone-3")).status_code == 200  # its agent is connected, and will tell
         assert send(url, audit_event("gone-1")).status_code == 200
-        until(tmp_path, {"container-a": "exited", "container-b": "running"})
+        until(tmp_path, {"container-a": "exited", "container-b": "running", "container-c": "running"})
         assert send(url, audit_event("gone-1")).status_code == 200  # Eventarc may say it twice
         assert send(url, audit_event("nobodys")).status_code == 200
         assert send(url, {"protoPayload": {"resourceName": "namespaces/local/services/x"}}).status_code == 200
-    assert statuses(tmp_path) == {"container-a": "exited", "container-b": "running"}
+    assert statuses(tmp_path) == {"container-a": "exited", "container-b": "running", "container-c": "running"}
 
 
 def test_a_scheduled_pass_and_sweep(cloud: dict[str, str], tmp_path: Path) -> None:

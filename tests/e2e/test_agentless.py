@@ -151,7 +151,7 @@ def test_an_endpoint_killed_meanwhile_still_learns_the_exit_codes() -> None:
         starting = own.spawn("run", "--name", "starting", "busybox", "sh", "-c", "exit 9")
         own.until("starting", "ps", "-a", "--filter", "name=starting", "--format", "{{.Names}}")
         own.kill()
-        assert starting.wait(20) == 125
+        assert starting.wait(20) in (1, 125)  # by the call that was cut
         own.start()
         assert own.out("wait", "running", timeout=20) == "8"
         assert own.out("logs", "running") == "a\nb"

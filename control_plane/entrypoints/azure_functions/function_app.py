@@ -7,6 +7,7 @@ endpoint's own (tokens), so the host asks for no function key.
 from __future__ import annotations
 
 import logging
+import time
 
 import azure.functions as func
 
@@ -45,7 +46,7 @@ async def site_changed(event: func.EventGridEvent) -> None:
         _log.info("an event of type %s names no site", event.event_type)
         return
     control_plane = await host.control_plane()
-    found = whose(await control_plane.store.list("containers"), name)
+    found = whose(await control_plane.store.due("containers", time.time()), name)
     for tenant, container in found:
         await control_plane.look_at(tenant, container)
     _log.info("site %s: %d containers looked at", name, len(found))
