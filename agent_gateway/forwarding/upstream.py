@@ -23,6 +23,8 @@ _RECONNECT_SECONDS = 15.0
 """So long a request waits for an endpoint that was there before: it may be restarting."""
 _SERVED_SECONDS = 2.0
 """A request whose connection stood for so long had somebody who worked at it."""
+_SERVED_FAULTS = 5
+"""So often a front end may say that the server of a request went away in the middle: then the request may be why."""
 _SMALL = 256 * 1024
 _FRONT_END_FAULTS = (429, 502, 503, 504)
 
@@ -85,16 +87,20 @@ class Upstream:
         """
         loop = asyncio.get_running_loop()
         deadline = 0.0  # set by the first failure: the request itself may take as long as it takes
-        delay = 0.0
+        delay, served_faults = 0.0, 0
         while True:
             begun = loop.time()
             try:
                 answer = await self._once(method, target, headers or [], content)
+                served = loop.time() - begun
                 if again:
                     begun = loop.time()  # whoever served it has answered: an answer that is cut is no work under way
                     answer = await _held(answer)
                 if not again or not from_front_end(answer) or answer.status_code not in _FRONT_END_FAULTS:
                     return answer
+                if served > _SERVED_SECONDS and served_faults < _SERVED_FAULTS:
+                    served_faults += 1
+                    deadline = 0.0  # its control plane was killed, and there are others
                 deadline = deadline or loop.time() + _RECONNECT_SECONDS
                 if loop.time() > deadline:
                     return answer

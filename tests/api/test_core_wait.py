@@ -138,7 +138,7 @@ async def test_a_client_that_leaves_ends_its_wait(endpoint: Endpoint) -> None:
     live = await begin(endpoint, container.id)
     await live.until(lambda answer: answer.status == 200)
     await live.leave()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(asyncio.all_tasks()) > before:  # noqa: ASYNC110 - tasks tell nobody that they ended
             await asyncio.sleep(0.01)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,16 +13,11 @@ import httpx
 
 from tests.contract.agent_container import AgentContainer, busybox_root, needs_namespaces
 from tests.contract.agent_peer import AgentPeer, Json
+from tests.free_ports import free_port
 
 KEY = "0f" * 32
 UNNAMED = {"SOCKERLESS_CALLBACK_URL": "", "SOCKERLESS_CONTAINER_ID": "", "SOCKERLESS_AGENT_TOKEN": ""}
 """An instance that learns who it is from its first invocation."""
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 class Instance:

@@ -18,6 +18,7 @@ from tests import images
 from tests.contract.connect_far_side import TOKEN
 from tests.e2e.cutting_proxy import CuttingProxy
 from tests.e2e.endpoint import START_LIMIT, Endpoint
+from tests.free_ports import free_port
 
 FAR_SIDE = [sys.executable, "-m", "tests.contract.connect_far_side"]
 CONNECT = [sys.executable, "-m", "agent_gateway.connector.cli"]
@@ -140,8 +141,7 @@ class World:
 @contextlib.contextmanager
 def connected_world() -> Iterator[World]:
     with tempfile.TemporaryDirectory(prefix="skls-", ignore_cleanup_errors=True) as directory:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         proxy = TimedProxy(port)
         with proxy:
             url = f"http://127.0.0.1:{proxy.port}"

@@ -21,11 +21,11 @@ from tests.contract.hosted_process import (
     START_LIMIT,
     ControlPlaneProcess,
     environment,
-    free_port,
     local_cloud,
     new_token,
 )
 from tests.e2e.cutting_proxy import CuttingProxy
+from tests.free_ports import free_port
 
 TEMPLATE = Path(__file__).parents[2] / "terraform/modules/gcp/direct/haproxy.cfg.tftpl"
 SUBJECTS = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -30,6 +29,7 @@ from control_plane.services.gateways import Gateways
 from control_plane.services.system import System
 from tests.contract.connect_far_side import TOKEN
 from tests.contract.gateway_peers import KEY
+from tests.free_ports import free_port
 from tests.unit.run_world import FAST, IMAGE_ID, TENANT, World
 
 SECONDS = 20.0
@@ -143,9 +143,7 @@ class GatewayProcess:
     def __init__(self, plane: Plane, **settings: str) -> None:
         self._plane = plane
         self._settings = settings
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 

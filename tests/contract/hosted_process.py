@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,17 +21,13 @@ from control_plane.auth.caller import Scope
 from control_plane.services.tenants import Tenants
 from control_plane.services.tokens import Tokens
 from control_plane.store.sqlite import SqliteStore
+from tests.free_ports import free_port
 
 T = TypeVar("T")
 
 KEY = "hosted-tests-signing-key-of-more-than-32-bytes"
 START_LIMIT = 30.0
 GATEWAY = "http://gateway.example:8443"
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.create_server((host, 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def gateway_token() -> str:

@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from tempfile import gettempdir
 
+from tests.free_ports import free_port
+
 _JAR_PLACES = (
     "/usr/lib/google-cloud-sdk/platform/cloud-firestore-emulator",
     "/opt/google-cloud-sdk/platform/cloud-firestore-emulator",
@@ -31,12 +33,6 @@ _COSMOS_CLI = "node_modules/@vercel/cosmosdb-server/lib/cli.js"
 
 class Missing(Exception):
     """A server cannot be had here; the message says what is missing."""
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Server:

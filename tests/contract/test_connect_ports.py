@@ -16,7 +16,8 @@ import pytest
 
 from tests.contract.connect_endpoint import World, connected_world
 from tests.contract.connect_far_side import TOKEN
-from tests.e2e.test_published_ports import ECHO, connected, free_port, port_of, refuses, until_refuses
+from tests.e2e.test_published_ports import ECHO, connected, port_of, refuses, until_refuses
+from tests.free_ports import free_port
 
 pytestmark = pytest.mark.skipif(shutil.which("docker") is None, reason="no docker CLI on this machine")
 

@@ -19,7 +19,7 @@ from tests.contract.connect_certificates import certificate
 from tests.contract.connect_endpoint import Connected, FarEndpoint
 from tests.contract.connect_proxies import NAME, ConnectProxy, tls_front
 from tests.contract.test_connect_uploads import SIZE, FrontEnd, connected, pieces, served
-from tests.hosted.process import free_port
+from tests.free_ports import free_port
 
 VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE")
 

@@ -13,8 +13,9 @@ import pytest
 from tests import images
 from tests.contract.connect_endpoint import Connected, FarEndpoint
 from tests.contract.connect_http import client
+from tests.free_ports import free_port
 from tests.hosted.fronts import Ports, nginx
-from tests.hosted.process import free_port, program
+from tests.hosted.process import program
 
 SIZE = 40 * 1024 * 1024
 SAID = "does not take a body of that size: its front end bounds uploads over HTTP/1.1, and offers no HTTP/2"

@@ -19,6 +19,7 @@ from agent_gateway.connector.run import Connector
 from agent_gateway.connector.tokens import TokenOptions, tokens
 from agent_gateway.forwarding.address import Address
 from tests.contract.connect_certificates import certificate
+from tests.free_ports import free_port
 
 LIMIT = 32 * 1024 * 1024
 SIZE = 40 * 1024 * 1024
@@ -58,7 +59,6 @@ class FrontEnd:
 
 @asynccontextmanager
 async def served(app: Any, directory: Path, alpn: list[str]) -> AsyncIterator[str]:
-    import socket
 
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
@@ -66,8 +66,7 @@ async def served(app: Any, directory: Path, alpn: list[str]) -> AsyncIterator[st
     from control_plane.entrypoints import http2
 
     http2.install()  # as the control plane does: an upload that the server reads slowly must not stall
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
     config.certfile, config.keyfile = str(directory / "cert.pem"), str(directory / "key.pem")

@@ -21,11 +21,11 @@ from tests.contract.hosted_process import (
     START_LIMIT,
     ControlPlaneProcess,
     environment,
-    free_port,
     local_cloud,
     new_token,
     stored,
 )
+from tests.free_ports import free_port
 
 SOURCE = "control_plane/entrypoints/gcp_functions.py"
 PARENT = "projects/local/locations/us-central1/jobs/sockerless-abc"

@@ -14,8 +14,8 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
 from control_plane.entrypoints.http2 import install, taking
-from tests.contract.hosted_process import free_port
 from tests.contract.http2_client import Http2Client
+from tests.free_ports import free_port
 
 PIECE = bytes(range(256)) * 64
 
@@ -93,7 +93,7 @@ async def one_connection(url: str) -> AsyncIterator[Http2Client]:
 
 @pytest.mark.parametrize("http2", [False, True])
 async def test_a_broken_answer_is_an_error_and_others_go_on(app: App, http2: bool) -> None:
-    async with served(app) as url, httpx.AsyncClient(http1=not http2, http2=http2, timeout=5) as client:
+    async with served(app) as url, httpx.AsyncClient(http1=not http2, http2=http2, timeout=20) as client:
         with pytest.raises(httpx.RemoteProtocolError):
             await client.get(f"{url}/broken")
         assert (await client.post(f"{url}/sum", content=PIECE)).text == digest(1)

@@ -211,7 +211,7 @@ def test_settings_that_do_not_allow_a_start_are_one_line(tmp_path: Path) -> None
 
 def test_under_hypercorns_own_command(tmp_path: Path) -> None:
     """`hypercorn control_plane.entrypoints.cloud_run:app`, for whoever brings a configuration of their own."""
-    from tests.contract.hosted_process import free_port
+    from tests.free_ports import free_port
 
     port = free_port()
     process = subprocess.Popen(
@@ -224,7 +224,7 @@ def test_under_hypercorns_own_command(tmp_path: Path) -> None:
         deadline = time.monotonic() + 30
         while True:
             try:
-                assert httpx.get(f"http://127.0.0.1:{port}/_ready", timeout=5).status_code == 200
+                assert httpx.get(f"http://127.0.0.1:{port}/_ready", timeout=20).status_code == 200
                 break
             except httpx.ConnectError:
                 assert process.poll() is None

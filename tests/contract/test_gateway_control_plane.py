@@ -159,7 +159,7 @@ async def test_requests_are_forwarded_as_they_come() -> None:
         gateway, url = await _forwarding(inner.port)
         headers = {"X-Registry-Auth": "e30=", "Connection": "x-hop", "X-Hop": "1"}
         async with (
-            httpx.AsyncClient(timeout=5) as client,
+            httpx.AsyncClient(timeout=20) as client,
             client.stream("POST", f"{url}/streamed?a=1&a=2", content=body(), headers=headers) as answer,
         ):
             assert answer.status_code == 201
@@ -168,7 +168,7 @@ async def test_requests_are_forwarded_as_they_come() -> None:
             assert await anext(chunks) == b"two"
             read.set()
             assert b"".join([chunk async for chunk in chunks]) == b" three"
-        async with httpx.AsyncClient(timeout=5) as client:
+        async with httpx.AsyncClient(timeout=20) as client:
             ping = await client.get(f"{url}/_ping")
             assert ping.text == "OK"
             assert len(ping.headers.get_list("date")) == 1
@@ -201,7 +201,7 @@ async def test_a_client_that_goes_away_takes_its_request_with_it() -> None:
             gone.clear()
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}" % path)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await begun.wait()
                 writer.close()
                 await gone.wait()
@@ -210,7 +210,7 @@ async def test_a_client_that_goes_away_takes_its_request_with_it() -> None:
 
 async def test_forwarding_to_nowhere_is_503_in_docker_s_form() -> None:
     gateway, url = await _forwarding(9)
-    async with httpx.AsyncClient(timeout=5) as client:
+    async with httpx.AsyncClient(timeout=20) as client:
         answer = await client.get(f"{url}/_ping")
     assert answer.status_code == 503
     assert answer.json()["message"]

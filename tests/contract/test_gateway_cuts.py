@@ -85,7 +85,7 @@ def test_wait_tells_what_ended_while_the_way_was_cut(direct: Direct, front_end: 
     direct.out("ci", "run", "-d", "--name", name, "busybox", "sh", "-c", ON_SIGNAL.format(code=33))
     up(direct, name)
     waiting = spawn(direct, "wait", name)
-    time.sleep(1)  # for the wait to be there
+    time.sleep(2)  # for the wait to be there, also on a busy machine
     with front_end.refusing():
         direct.plane.out("kill", "-s", "USR1", name)
         assert direct.plane.out("wait", name) == "33"
@@ -98,7 +98,7 @@ def test_wait_for_what_was_removed_meanwhile(direct: Direct, front_end: FrontEnd
     direct.out("ci", "run", "-d", "--rm", "--name", name, "busybox", "sh", "-c", ON_SIGNAL.format(code=21))
     up(direct, name)
     waiting = spawn(direct, "wait", name)
-    time.sleep(1)
+    time.sleep(2)
     with front_end.refusing():
         direct.plane.out("kill", "-s", "USR1", name)
         gone(direct, name)
@@ -119,7 +119,7 @@ def test_events_come_once(direct: Direct, front_end: FrontEndProxy) -> None:
     listening = spawn(
         direct, "events", "--format", "{{json .}}", "--filter", "event=create", "--filter", "type=container"
     )
-    time.sleep(1)
+    time.sleep(2)
     made = []
     with front_end.cutting(0.15):
         made += [direct.plane.out("create", "busybox") for _ in range(8)]

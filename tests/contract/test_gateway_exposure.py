@@ -19,7 +19,7 @@ async def status_of(address: str, head: str) -> int:
         host, _, port = address.removeprefix("tcp://").rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(head.replace("\n", "\r\n").encode() + b"\r\n\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         line = await reader.readline()
     writer.close()
     return int(line.split()[1])

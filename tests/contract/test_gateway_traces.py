@@ -22,7 +22,7 @@ from tests.contract.agent_container import AgentContainer, busybox_root, needs_n
 from tests.contract.gateway_processes import GatewayProcess, Plane
 from tests.contract.otlp_collector import Collector, Span, collecting
 from tests.contract.test_gateway_processes import exec_params
-from tests.hosted.process import free_port
+from tests.free_ports import free_port
 from tests.unit.run_world import TENANT
 
 TRACE, START = "0af7651916cd43dd8448eb211c80319c", "1bf7651916cd43dd8448eb211c80319d"

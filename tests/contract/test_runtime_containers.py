@@ -188,7 +188,7 @@ async def test_containers_on_the_bridge_do_not_reach_each_other(land: Userland) 
         assert (await land.runtime.ids())["server"], land.errors("server")
         await asyncio.sleep(0.02)
     address = land.output("server").strip()
-    with socket.create_connection((address, 7000), timeout=3):
+    with socket.create_connection((address, 7000), timeout=20):
         pass  # the host does
     await land.runtime.remove("server")
     await land.runtime.run(land.spec("server2", "/usr/bin/python3", "-c", serve, hostname="server"))

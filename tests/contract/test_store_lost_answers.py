@@ -36,7 +36,7 @@ class Troubled:
         """Begins a write whose answer does not come; returns when the server has carried it out."""
         self.wire.withholding = True
         task = asyncio.ensure_future(write)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not await seen():
                 continue
         return task

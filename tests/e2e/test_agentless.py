@@ -81,7 +81,7 @@ def test_logs_come_from_cloud_logging(box: Endpoint) -> None:
 )  # fmt: skip
 def test_what_takes_an_agent_is_refused_with_the_reason(box: Endpoint, command: list[str]) -> None:
     box.out("run", "-d", "--name", "box", "busybox", "sleep", "300")
-    refused = box.docker(*command, timeout=5)
+    refused = box.docker(*command, timeout=15)
     assert refused.returncode == 1
     assert re.search(rb"without an agent|agent never connected", refused.stderr)
     assert box.out("inspect", "-f", "{{.State.Running}}", "box") == "true"
@@ -89,7 +89,7 @@ def test_what_takes_an_agent_is_refused_with_the_reason(box: Endpoint, command: 
 
 def test_attach_is_refused(box: Endpoint) -> None:
     box.out("run", "-d", "--name", "box", "busybox", "sleep", "300")
-    refused = box.docker("attach", "box", timeout=5)
+    refused = box.docker("attach", "box", timeout=15)
     assert refused.returncode != 0
     assert b"409" in refused.stderr or b"without an agent" in refused.stderr
 

@@ -197,7 +197,7 @@ def test_up_names_a_setting_it_cannot_use(tmp_path_factory: pytest.TempPathFacto
     with pytest.raises(RuntimeError):
         endpoint.start()
     assert endpoint.process is not None
-    assert endpoint.process.wait(5) == 1
+    assert endpoint.process.wait(20) == 1
     (line,) = endpoint.log.read_text().splitlines()
     assert line.startswith(f"sockerless: {variable}: ")
 

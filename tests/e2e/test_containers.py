@@ -226,7 +226,7 @@ def test_container_prune(endpoint: Endpoint, name: str) -> None:
 
 def test_events_tell_the_story(endpoint: Endpoint, name: str) -> None:
     live = endpoint.spawn("events", "--filter", f"container={name}", "--format", "{{.Action}}")
-    time.sleep(0.5)
+    time.sleep(2)  # for it to listen, also on a busy machine
     endpoint.docker("run", "--rm", "--name", name, "busybox", "sh", "-c", "exit 6")
     assert until_destroyed(live) == ["create", "start", "die", "destroy"]
     past = endpoint.out(
@@ -269,7 +269,7 @@ def _told_in_return(attached: subprocess.Popen[bytes], line: bytes) -> bytes:
 def test_several_attachments_see_the_same(endpoint: Endpoint, name: str) -> None:
     endpoint.out("run", "-d", "-i", "--name", name, "busybox", "sh", "-c", "read go; echo once; sleep 0.3")
     watchers = [endpoint.spawn("attach", "--no-stdin", name) for _ in range(2)]
-    time.sleep(0.7)
+    time.sleep(2)
     leader = endpoint.spawn("attach", name)
     assert _told_in_return(leader, b"go\n") == b"once\n"
     assert leader.wait(20) == 0

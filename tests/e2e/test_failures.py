@@ -7,7 +7,6 @@ import hashlib
 import os
 import random
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from tests.e2e.cloud import Cloud
 from tests.e2e.conftest import load_images
 from tests.e2e.cutting_proxy import CuttingProxy
 from tests.e2e.endpoint import Endpoint, running_endpoint
+from tests.free_ports import free_port
 
 STARTING = {"cloudrun": "Jobs.RunJob", "gcf": "Functions.Invoke", "azf": "Sites.Start"}
 """The cloud call that starts a container."""
@@ -43,18 +43,12 @@ def agent_process(container: str) -> int:
     raise AssertionError(f"no agent of {container}")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @EACH_BACKEND
 def test_relay_restarted_during_an_exec_and_an_attach(own: Endpoint) -> None:
     own.out("run", "-d", "-i", "--name", "box", "busybox", "sh", "-c", "while :; do echo tick; sleep 0.2; done")
     attached = own.spawn("attach", "--no-stdin", "box")
     running = own.spawn("exec", "box", "sh", "-c", "sleep 300")
-    time.sleep(1)
+    time.sleep(2)
     own.kill()
     own.start()
     assert attached.wait(20) != 0
@@ -137,7 +131,7 @@ def test_agent_killed(own: Endpoint) -> None:
     running = own.spawn("exec", "box", "sleep", "300")
     attached = own.spawn("attach", "--no-stdin", "box")
     following = own.spawn("logs", "-f", "box")
-    time.sleep(0.5)
+    time.sleep(2)
     os.kill(agent_process(identifier), signal.SIGKILL)
     assert waiting.communicate(timeout=15)[0].strip() == b"137"
     assert running.wait(15) == 137

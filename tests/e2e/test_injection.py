@@ -201,7 +201,7 @@ def test_up_refuses_what_it_would_not_follow(
         endpoint.start()
     try:
         assert endpoint.process is not None
-        assert endpoint.process.wait(5) == 1
+        assert endpoint.process.wait(20) == 1
         (line,) = endpoint.log.read_text().splitlines()
         assert line.startswith("sockerless: ")
         assert variable in line

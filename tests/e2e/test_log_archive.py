@@ -88,7 +88,7 @@ def test_the_archive_is_byte_for_byte_and_stamp_for_stamp_what_the_agent_gave(bo
 def test_its_file_system_is_gone_too_and_a_start_makes_a_new_one(box: Endpoint) -> None:
     box.out("run", "--name", "box", "busybox", "sh", "-c", "cat /mark || echo fresh; echo used > /mark")
     until_gone(box)
-    refused = box.docker("cp", "box:/mark", "-", timeout=5)
+    refused = box.docker("cp", "box:/mark", "-", timeout=15)
     assert refused.returncode == 1
     assert b"linger time passed" in refused.stderr
     started = box.docker("start", "-a", "box", timeout=15)

@@ -20,17 +20,13 @@ from tests import images
 from tests.e2e.backends import EACH_BACKEND
 from tests.e2e.conftest import load_images
 from tests.e2e.endpoint import Endpoint, running_endpoint
+from tests.free_ports import free_port
 
 pytestmark = EACH_BACKEND
 
 ECHO = ("busybox", "nc", "-ll", "-p", "80", "-e", "cat")
 """Sends back what it gets, and half-closes when its client has."""
 WEB = ("busybox", "sh", "-c", "echo hello > /index.html; exec httpd -f -p 80 -h /")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def port_of(endpoint: Endpoint, name: str, private: str = "80/tcp") -> int:

@@ -150,7 +150,7 @@ def test_open_streams_do_not_keep_up_from_ending(own: Endpoint, number: signal.S
     _until(lambda: own.docker("exec", "front", "true").returncode == 0, "the last one runs")
     assert own.process is not None
     own.process.send_signal(number)
-    own.process.wait(3)
+    own.process.wait(20)
     assert own.process.returncode == 0
     for command, client in zip(commands, clients, strict=True):
         client.communicate(timeout=10)

@@ -33,8 +33,9 @@ from tests.contract.connect_endpoint import Connected
 from tests.contract.store_fixtures import COSMOS_KEY, cosmos_opener
 from tests.contract.store_servers import Missing, shared_cosmos, shared_firestore
 from tests.e2e.endpoint import Endpoint
+from tests.free_ports import free_port
 from tests.hosted.fronts import Ports, haproxy, nginx
-from tests.hosted.process import ROOT, START_LIMIT, Process, free_port, program
+from tests.hosted.process import ROOT, START_LIMIT, Process, program
 
 KEY = "hosted-rehearsal-signing-key-of-more-than-32-bytes"
 PLANES, GATEWAYS = 3, 2

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tests.contract.client_authority import Authority
 from tests.contract.connect_certificates import certificate
-from tests.hosted.process import free_port, program
+from tests.free_ports import free_port
+from tests.hosted.process import program
 
 _NGINX = """
 daemon off;

@@ -23,12 +23,6 @@ def program(name: str) -> str | None:
     return shutil.which(name, path=_PLACES)
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server((host, 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 @dataclass
 class Process:
     """`command` listens on `host`:`port` when it is up; its output is appended to `log`."""

@@ -159,7 +159,7 @@ async def test_once_cancelled_whatever_comes_is_the_end() -> None:
 
 
 async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not true():  # noqa: ASYNC110 (what is waited for is another task's)
             await asyncio.sleep(0.001)
 

@@ -58,6 +58,28 @@ async def test_a_request_that_is_cut_again_and_again_while_it_is_served_goes_on(
     assert (await asked.ask("POST", "/containers/a/start", again=True)).status_code == 204
 
 
+@pytest.mark.parametrize(("killed", "status"), [(4, 204), (1000, 502)])
+async def test_a_request_whose_control_planes_are_killed_one_after_the_other(
+    asked: Upstream, monkeypatch: pytest.MonkeyPatch, killed: int, status: int
+) -> None:
+    """A front end says so with an answer of its own. A request that kills each of them is not sent for ever."""
+    monkeypatch.setattr(upstream, "_SERVED_SECONDS", 0.02)
+    attempts = 0
+
+    async def once(*_: Any) -> httpx.Response:
+        nonlocal attempts
+        attempts += 1
+        if attempts <= killed:
+            await asyncio.sleep(0.06)
+            return httpx.Response(502)
+        return httpx.Response(204, headers={"api-version": "1.50"})
+
+    monkeypatch.setattr(asked, "_once", once)
+    async with asyncio.timeout(20):
+        assert (await asked.ask("POST", "/containers/a/start", again=True)).status_code == status
+    assert attempts > 4
+
+
 async def test_an_endpoint_that_stays_away_is_given_up(asked: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     async def once(*_: Any) -> httpx.Response:
         raise Lost("killed")
@@ -87,7 +109,7 @@ async def test_answers_that_are_cut_again_and_again_are_given_up(
         return httpx.Response(200, headers={"api-version": "1.50", "content-length": "2"}, stream=CutBody())
 
     monkeypatch.setattr(asked, "_once", once)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         with pytest.raises(Lost):
             await asked.ask("GET", "/version", again=True)
     assert attempts > 1
