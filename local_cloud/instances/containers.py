@@ -102,10 +102,16 @@ class Instances:
         """How many instances run."""
         return sum(not instance.ended.done() for instance in self._known.values())
 
-    async def start(self, spec: InstanceSpec) -> Instance:
-        """Starts a container; it is not probed, and may have ended already. Raises InstanceFailed."""
-        shared = "host" in (self._network, self._runtime.network)
-        port = self._free_port() if shared else spec.port
+    def port_for(self, spec: InstanceSpec) -> int:
+        """Where a container will answer, to be written down before `start`: who is killed after that adopts it."""
+        return self._free_port() if "host" in (self._network, self._runtime.network) else spec.port
+
+    async def start(self, spec: InstanceSpec, port: int = 0) -> Instance:
+        """Starts a container; it is not probed, and may have ended already. Raises InstanceFailed.
+
+        `port` is what `port_for` has given.
+        """
+        port = port or self.port_for(spec)
         try:
             for path in (spec.stdout, spec.stderr):
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -220,10 +220,11 @@ class Containers:
             spec = await _unless_ending(run, launch(self._images, site, plan, id, self._logs))
             if spec is None:
                 return None
-            self._records.put_instance(site.name, site.starts, id, 0)
+            port = self._instances.port_for(spec)
+            self._records.put_instance(site.name, site.starts, id, port)
             self._tables.follow(id, _resource(site), spec.stdout, spec.stderr)
             self._say(site, id, f"Starting container for site. docker run -d -p {spec.port} --name {id}")
-            instance = await self._instances.start(spec)
+            return await self._instances.start(spec, port)
         except NotStarted as error:
             self._say(site, id, str(error), "Error")
             return None
@@ -231,8 +232,6 @@ class Containers:
             self._say(site, id, f"Container {id} couldn't be started: Logs = {error}", "Error")
             await self._clear(id, 0.0)
             return None
-        self._records.put_instance(site.name, site.starts, id, instance.port)
-        return instance
 
     async def _clear(self, id: str, grace: float) -> None:
         """Ends a container, takes in the rest of its output and frees what it left."""

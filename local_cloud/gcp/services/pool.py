@@ -124,10 +124,11 @@ class InstancePool:
         try:
             self._records.put_instance(slot.id, slot.revision, 0)
             spec = await self._launch.spec(slot.id, record)
-            instance = await self._instances.start(spec)
+            port = self._instances.port_for(spec)
+            self._records.put_instance(slot.id, slot.revision, port)
+            instance = await self._instances.start(spec, port)
             if slot.stopping is not None:
                 raise Unavailable(503, "Service Unavailable")
-            self._records.put_instance(slot.id, slot.revision, instance.port)
             slot.watching = asyncio.get_running_loop().create_task(self._watch(slot, instance))
             limit = min(template.startup_seconds(container), self._options.startup_probe_seconds)
             if await self._instances.probe(instance, limit):
