@@ -12,6 +12,7 @@ import httpx
 import pytest
 from azure.core.exceptions import HttpResponseError
 
+from local_cloud.runtime.api import RunSpec
 from tests.contract.local_azure_fixtures import APPLICATION, GROUP, SETTINGS, azure_cloud, push_application
 from tests.contract.local_gcp_fixtures import ProcessRuntime
 
@@ -200,6 +201,35 @@ async def test_running_sites_outlive_the_local_cloud(tmp_path: Path, monkeypatch
         query = "AppServiceConsoleLogs | where _ResourceId endswith '/kept' | project ResultDescription"
         assert [row[0] for row in (await azure.query(query)).rows] == ["application starts", "before", "after"]
         assert len(await running(runtime)) == 2
+    await runtime.end()
+
+
+class Unheard(ProcessRuntime):
+    """The container runs, and the local cloud ends before it hears so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Event()
+        self.heard = False
+
+    async def run(self, spec: RunSpec) -> int:
+        started = await super().run(spec)
+        self.begun.set()
+        if not self.heard:
+            await asyncio.Event().wait()
+        return started
+
+
+async def test_a_container_whose_start_nobody_heard_of_is_taken_up(tmp_path: Path, monkeypatch: Any) -> None:
+    runtime = Unheard()
+    async with azure_cloud(tmp_path, monkeypatch, runtime) as (cloud, azure):
+        await azure.plan()
+        await azure.site("tool", await push_application(cloud))
+        await asyncio.wait_for(runtime.begun.wait(), 20)
+    runtime.heard = True
+    async with azure_cloud(tmp_path, monkeypatch, runtime) as (_, azure):
+        assert (await azure.get("tool")).status_code == 200
+        assert (len(runtime.specs), await running(runtime)) == (1, [*runtime.specs])
     await runtime.end()
 
 
